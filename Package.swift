@@ -1,0 +1,128 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "penstock",
+    products: [
+        .executable(name: "penstock", targets: ["penstock"]),
+        .library(name: "Kinesis", targets: ["Kinesis"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    ],
+    targets: [
+        // From the command inwards: what runs, what it is made of, what it stands on.
+        .executableTarget(
+            name: "penstock",
+            dependencies: [
+                "Agent", "LocalKinesis", "Kinesis", "Platform", "Bytes", "CZlib",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "Agent",
+            dependencies: ["Kinesis", "Platform", "Bytes", "CTOML", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "LocalKinesis",
+            dependencies: [
+                "Kinesis", "Bytes",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "Kinesis",
+            dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate"],
+            swiftSettings: strict
+        ),
+        .target(name: "Platform", dependencies: ["Bytes", "CLinux", "CCurl"], swiftSettings: strict),
+        .target(name: "Bytes", swiftSettings: strict),
+
+        // C and C++: tiny typed shims, and the system's libraries by their Debian names.
+        .target(name: "CLinux", path: "Sources/C/Linux", cSettings: [.define("_GNU_SOURCE")]),
+        .target(
+            name: "CAggregate",
+            dependencies: ["CProtobufC"],
+            path: "Sources/C/Aggregate",
+            exclude: ["aggregate.proto"]
+        ),
+        .target(name: "CTOML", path: "Sources/C/TOML"),
+        .systemLibrary(
+            name: "CCurl",
+            path: "Sources/C/Curl",
+            pkgConfig: "libcurl",
+            providers: [.apt(["libcurl4-openssl-dev"])]
+        ),
+        .systemLibrary(
+            name: "COpenSSL",
+            path: "Sources/C/OpenSSL",
+            pkgConfig: "libcrypto",
+            providers: [.apt(["libssl-dev"])]
+        ),
+        .systemLibrary(name: "CZlib", path: "Sources/C/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(
+            name: "CProtobufC",
+            path: "Sources/C/ProtobufC",
+            pkgConfig: "libprotobuf-c",
+            providers: [.apt(["libprotobuf-c-dev"])]
+        ),
+
+        .testTarget(name: "BytesTests", dependencies: ["Bytes"], swiftSettings: strict),
+        .testTarget(
+            name: "KinesisTests",
+            dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"],
+            swiftSettings: strict
+        ),
+        .testTarget(name: "LocalKinesisTests", dependencies: ["LocalKinesis", "Kinesis"], swiftSettings: strict),
+    ],
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx20
+)
+
+// With PENSTOCK_FUZZ set the package is the fuzz targets and what they need, built for libFuzzer: see Tests/Fuzz/run.
+if Context.environment["PENSTOCK_FUZZ"] != nil {
+    let coverage: SwiftSetting = .unsafeFlags(["-sanitize=fuzzer", "-parse-as-library"])
+    func fuzz(_ name: String, of modules: [String]) -> Target {
+        .executableTarget(
+            name: "fuzz-" + name.lowercased(),
+            dependencies: modules.map { .byName(name: $0) } + ["CFuzzStart"],
+            path: "Tests/Fuzz/" + name,
+            exclude: ["corpus"],
+            swiftSettings: strict,
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]
+        )
+    }
+    // What the fuzz targets need besides themselves; a new one adds its modules here.
+    let needed = ["Kinesis", "Bytes", "COpenSSL", "CProtobufC", "CAggregate"]
+    package.dependencies = []
+    package.products = []
+    package.targets = package.targets.filter { needed.contains($0.name) }
+    for target in package.targets where target.type == .regular {
+        target.cSettings = (target.cSettings ?? []) + [.unsafeFlags(["-fsanitize=fuzzer-no-link"])]
+    }
+    package.targets += [
+        fuzz("CBOR", of: ["Kinesis", "Bytes"]),
+        fuzz("Deaggregator", of: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"]),
+        fuzz("JSON", of: ["Kinesis", "Bytes"]),
+        .target(name: "CFuzzStart", path: "Tests/Fuzz/Start"),
+    ]
+    for target in package.targets where target.type == .regular || target.type == .executable {
+        target.swiftSettings = (target.swiftSettings ?? []) + [coverage]
+    }
+}

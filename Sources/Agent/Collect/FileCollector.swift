@@ -1,0 +1,441 @@
+import Bytes
+import Kinesis
+import Logging
+import Platform
+import Synchronization
+
+// Concurrency: a collector belongs to one thread. It shares its feed, the checkpoints and the counters.
+
+/// Finds an input's files and reads them into its ring.
+///
+/// Folders are watched by inotify; a poll reconciles what inotify missed, or cannot see on a network file system. A file
+/// is known by device and inode, and by its head when it comes back after a restart; its name may change.
+struct FileCollector: ~Copyable {
+    private let feed: Feed
+    private let input: Configuration.Input
+    private let once: Bool
+    private let checkpoints: Checkpoints
+    private let counters: Counters
+    private let log: Logger
+    private let patterns: [Glob]
+    private let excludes: [Glob]
+
+    private var writer: RingWriter
+    private var watch: FolderWatch?
+    /// Tailed files in turn; boxed, because an array cannot hold what has one owner.
+    private var files: [Box] = []
+    private var byIdentity: [Identity: Box] = [:]
+    private var byPath: [String: Box] = [:]
+    /// Paths whose fault has been told, and which.
+    private var told: [String: String] = [:]
+    private var isFirstScan = true
+    private var startsAtEnd: Bool
+    private var oversize = TailedFile.Oversize()
+
+    private struct Identity: Hashable {
+        var device: UInt64
+        var inode: UInt64
+    }
+
+    private final class Box {
+        var file: TailedFile
+        init(_ file: consuming TailedFile) { self.file = file }
+        var identity: Identity { Identity(device: file.device, inode: file.inode) }
+    }
+
+    /// How often to look at everything, with inotify and without.
+    private static let pollWatched: Duration = .seconds(5)
+    private static let pollUnwatched: Duration = .seconds(1)
+    /// How long a rotated file must be quiet before its last line is taken for finished: its writer may still hold it.
+    private static let rotatedQuiet: Duration = .seconds(5)
+    /// Blocks read from one file before the next has its turn.
+    private static let turn = 8
+
+    init(_ feed: Feed, once: Bool, checkpoints: Checkpoints, counters: Counters, log: Logger) {
+        (self.feed, input, self.once) = (feed, feed.input, once)
+        (self.checkpoints, self.counters, self.log) = (checkpoints, counters, log)
+        patterns = feed.input.paths.map(Glob.init)
+        excludes = feed.input.exclude.map(Glob.init)
+        writer = RingWriter(feed.ring)
+        // What is new to an input that has run before has come since: it is read from its start. And to read once from
+        // the end would be to read nothing.
+        let hasRunBefore = checkpoints.markSeen(feed.input.name)
+        startsAtEnd = feed.input.startAt == .end && !once && !hasRunBefore
+        do {
+            watch = try FolderWatch()
+        } catch {
+            watch = nil
+            log.warning("inotify is not available, files are polled", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// Reads until asked to stop; with `once`, until every file is read to its end.
+    mutating func run() {
+        scan()
+        var nextScan = ContinuousClock.now + poll
+        reading: while !isStopping {
+            switch readReady() {
+            case .read: break
+            case .full: waitForRoom()
+            case .end:
+                if once {
+                    if finishLines({ _ in true }) == .end { break reading }
+                } else if finishLines({ $0.isRotated && .now - $0.lastChange > Self.rotatedQuiet }) == .end {
+                    if sleep(until: nextScan) { nextScan = .now }
+                }
+            }
+            if ContinuousClock.now >= nextScan {
+                scan()
+                nextScan = .now + poll
+            }
+        }
+        publish()
+        feed.isFinished.store(true, ordering: .releasing)
+        feed.laneBell.ring()
+    }
+
+    private var isStopping: Bool { feed.isStopping.load(ordering: .acquiring) }
+
+    private var poll: Duration { watch == nil ? Self.pollUnwatched : Self.pollWatched }
+
+    private mutating func publish() {
+        writer.publish()
+        feed.announce()
+    }
+
+    // MARK: reading
+
+    /// Gives every file with something to read its turn.
+    private mutating func readReady() -> TailedFile.Step {
+        var bytes = 0
+        var result = TailedFile.Step.end
+        files: for box in files where box.file.isReady {
+            for _ in 0..<Self.turn {
+                let step = step(box)
+                switch step {
+                case .read(let count):
+                    bytes += count
+                    result = step
+                    publish()
+                    continue
+                case .end: break
+                case .full:
+                    result = step
+                    break files
+                }
+                break
+            }
+        }
+        if bytes > 0 { counters.collectors.bytesRead.add(bytes) }
+        if oversize.lines > 0 || oversize.bytesDropped > 0 {
+            counters.collectors.linesOversize.add(oversize.lines)
+            counters.collectors.bytesTruncated.add(oversize.bytesDropped)
+            oversize = .init()
+        }
+        return result
+    }
+
+    /// Reads one block of a file; at its end, sees whether it has shrunk.
+    private mutating func step(_ box: Box) -> TailedFile.Step {
+        do {
+            let step = try box.file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+            guard step == .end else { return step }
+            box.file.isReady = false
+            if try box.file.look(now: .now) { restart(box) }
+            try box.file.describe(in: checkpoints)
+            return box.file.isReady ? self.step(again: box) : .end
+        } catch {
+            box.file.isReady = false
+            tell(box.file.path, "\(error)")
+            return .end
+        }
+    }
+
+    /// Once more, for what came while we looked; never a third time, so that one busy file cannot hold the turn.
+    private mutating func step(again box: Box) -> TailedFile.Step {
+        do {
+            let step = try box.file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+            if step == .end { box.file.isReady = false }
+            return step
+        } catch {
+            box.file.isReady = false
+            tell(box.file.path, "\(error)")
+            return .end
+        }
+    }
+
+    /// The file has become shorter than what was read of it: what stands there now is read from its start.
+    private mutating func restart(_ box: Box) {
+        counters.collectors.filesTruncated.add(1)
+        log.warning(
+            "file was truncated, reading it from its start",
+            metadata: ["path": "\(box.file.path)", "size": "\(box.file.size)", "offset": "\(box.file.offset)"]
+        )
+        let old = box.file.source
+        box.file.restart(
+            as: checkpoints.open(
+                .init(
+                    input: input.name,
+                    path: box.file.path,
+                    device: box.file.device,
+                    inode: box.file.inode,
+                    headSize: 0,
+                    headHash: "",
+                    position: 0
+                )
+            )
+        )
+        checkpoints.close(old)
+    }
+
+    /// Makes records of the unfinished last lines of the files that `isDue` says.
+    private mutating func finishLines(_ isDue: (borrowing TailedFile) -> Bool) -> TailedFile.Step {
+        var result = TailedFile.Step.end
+        for box in files where box.file.partial > 0 && isDue(box.file) {
+            do {
+                let step = try box.file.finishPartial(into: &writer, longest: input.maxRecord)
+                switch step {
+                case .read(let count):
+                    counters.collectors.bytesRead.add(count)
+                    result = step
+                case .end: box.file.isReady = true
+                case .full:
+                    waitForRoom()
+                    return step
+                }
+                if step == .end { result = .read(0) }
+            } catch {
+                tell(box.file.path, "\(error)")
+                box.file.giveUpPartial()
+            }
+        }
+        publish()
+        return result
+    }
+
+    // MARK: waiting
+
+    /// Sleeps until the lane has freed half of the ring.
+    private mutating func waitForRoom() {
+        publish()
+        feed.isWaitingForRoom.store(true, ordering: .relaxed)
+        feed.bell.prepareToSleep()
+        if !writer.isHalfFree, !isStopping { feed.bell.wait(atMost: .seconds(1)) }
+        feed.bell.wake()
+        feed.isWaitingForRoom.store(false, ordering: .relaxed)
+    }
+
+    /// Sleeps until something changes in a watched folder.
+    ///
+    /// True when a scan is needed.
+    private mutating func sleep(until wake: ContinuousClock.Instant) -> Bool {
+        feed.bell.prepareToSleep()
+        let inotify = watch?.number
+        if !isStopping { feed.bell.wait(inotify.map { [$0] } ?? [], atMost: wake - .now) }
+        feed.bell.wake()
+        var needsScan = false
+        for change in watch?.changes() ?? [] {
+            switch change {
+            case .content(let path): byPath[path]?.file.isReady = true
+            case .names, .overflow: needsScan = true
+            }
+        }
+        return needsScan
+    }
+
+    // MARK: finding files
+
+    /// Looks for new files, for those that have other names now, and for those that are gone.
+    private mutating func scan() {
+        var found = Glob.Found()
+        for pattern in patterns {
+            let before = found.files.count
+            pattern.search(into: &found)
+            if isFirstScan, found.files.count == before {
+                log.warning(
+                    "no file matches the pattern yet",
+                    metadata: ["input": "\(input.name)", "pattern": "\(pattern.pattern)"]
+                )
+            }
+        }
+        watchFolders(found)
+        var present: Set<Identity> = []
+        for path in found.files where !excludes.contains(where: { $0.matches(path) }) {
+            if let identity = meet(path) { present.insert(identity) }
+        }
+        if isFirstScan { findRotatedSinceLastRun() }
+        followOthers(present)
+        byPath = Dictionary(files.map { ($0.file.path, $0) }, uniquingKeysWith: { first, _ in first })
+        counters.collectors.filesOpen.set(files.count)
+        counters.collectors.bytesBehind.set(files.reduce(0) { $0 + Int($1.file.behind) })
+        isFirstScan = false
+    }
+
+    private mutating func watchFolders(_ found: Glob.Found) {
+        for fault in found.faults { tell(fault.path ?? "", "\(fault.reason) (folder)") }
+        for folder in Set(found.folders) {
+            do { try watch?.add(folder) } catch {
+                log.warning(
+                    "folder cannot be watched, it is polled",
+                    metadata: ["folder": "\(folder)", "reason": "\(error.reason)"]
+                )
+            }
+        }
+    }
+
+    /// Looks at one path that matches: a file that is known, or a new one.
+    private mutating func meet(_ path: String) -> Identity? {
+        do {
+            let status = try FileStatus(of: path)
+            switch status.kind {
+            case .folder:
+                tell(path, "is a folder: match the files in it, like \(path)/*")
+                return nil
+            case .other:
+                tell(path, "is not a regular file, and cannot be tailed")
+                return nil
+            case .regular: break
+            }
+            let identity = Identity(device: status.device, inode: status.inode)
+            if let box = byIdentity[identity] {
+                if box.file.path != path, (try? FileStatus(of: box.file.path))?.inode != status.inode {
+                    log.info("file has another name", metadata: ["path": "\(path)", "before": "\(box.file.path)"])
+                    box.file.rename(to: path)
+                }
+                box.file.isRotated = false
+                return identity
+            }
+            try open(path, isRotated: false)
+            told[path] = nil
+            return identity
+        } catch {
+            // A file that went while we looked is no fault.
+            if !error.isNotFound { tell(path, error.reason) }
+            return nil
+        }
+    }
+
+    private mutating func open(_ path: String, isRotated: Bool) throws(SystemError) {
+        let file = try ReadableFile(path)
+        let status = try file.status()
+        let known = checkpoints.unclaimed(of: input.name).first {
+            $0.device == status.device && $0.inode == status.inode
+        }
+        var offset = isFirstScan && startsAtEnd ? status.size : 0
+        if let known {
+            let head = try TailedFile.head(of: file, size: known.headSize)
+            if head.hash != known.headHash && known.headSize > 0 {
+                log.notice(
+                    "another file has the inode of one that is gone",
+                    metadata: ["path": "\(path)", "before": "\(known.path)"]
+                )
+                checkpoints.forget(known)
+                offset = 0
+            } else if status.size < known.position {
+                counters.collectors.filesTruncated.add(1)
+                log.warning(
+                    "file was truncated while no agent ran, reading it from its start",
+                    metadata: ["path": "\(path)", "size": "\(status.size)", "offset": "\(known.position)"]
+                )
+                offset = 0
+            } else {
+                offset = known.position
+            }
+        }
+        let source = checkpoints.open(
+            .init(
+                input: input.name,
+                path: path,
+                device: status.device,
+                inode: status.inode,
+                headSize: known?.headSize ?? 0,
+                headHash: known?.headHash ?? "",
+                position: offset
+            )
+        )
+        let box = Box(TailedFile(source: source, file, path: path, status: status, offset: offset, now: .now))
+        box.file.isRotated = isRotated
+        try box.file.describe(in: checkpoints)
+        files.append(box)
+        byIdentity[box.identity] = box
+        log.info(
+            "tailing file",
+            metadata: ["path": "\(path)", "offset": "\(offset)", "size": "\(status.size)", "input": "\(input.name)"]
+        )
+    }
+
+    /// Files of the last run that no pattern matches now: renamed while no agent ran, or gone.
+    private mutating func findRotatedSinceLastRun() {
+        for entry in checkpoints.unclaimed(of: input.name) {
+            let folder = Self.folder(of: entry.path)
+            // A folder that cannot be listed says nothing about the file.
+            guard let entries = try? Folder.entries(of: folder) else { continue }
+            let name = entries.first { candidate in
+                candidate.inode == entry.inode
+                    && (try? FileStatus(of: folder + "/" + candidate.name))?.device == entry.device
+            }
+            guard let name else {
+                log.info(
+                    "file is gone since the last run",
+                    metadata: ["path": "\(entry.path)", "offset": "\(entry.position)"]
+                )
+                checkpoints.forget(entry)
+                continue
+            }
+            do { try open(folder + "/" + name.name, isRotated: true) } catch { tell(entry.path, error.reason) }
+        }
+    }
+
+    /// Files that no pattern matches any more: rotated, moved or deleted.
+    ///
+    /// They are read to their end.
+    private mutating func followOthers(_ present: Set<Identity>) {
+        var listings: [String: [UInt64: String]] = [:]
+        for box in files {
+            do {
+                if try box.file.look(now: .now) { restart(box) }
+            } catch { tell(box.file.path, error.reason) }
+            guard !present.contains(box.identity) else { continue }
+            if !box.file.isRotated {
+                box.file.isRotated = true
+                box.file.lastChange = .now
+                counters.collectors.filesRotated.add(1)
+                log.info(
+                    "file was rotated, reading the rest of it",
+                    metadata: ["path": "\(box.file.path)", "offset": "\(box.file.offset)", "size": "\(box.file.size)"]
+                )
+            }
+            guard !box.file.isDeleted else { continue }
+            let folder = Self.folder(of: box.file.path)
+            if listings[folder] == nil {
+                let entries = (try? Folder.entries(of: folder)) ?? []
+                listings[folder] = Dictionary(
+                    entries.map { ($0.inode, $0.name) },
+                    uniquingKeysWith: { first, _ in first }
+                )
+            }
+            if let name = listings[folder]?[box.file.inode] { box.file.rename(to: folder + "/" + name) }
+            try? box.file.describe(in: checkpoints)
+        }
+        let finished = files.filter { $0.file.isDeleted && $0.file.isCaughtUp && $0.file.partial == 0 }
+        for box in finished {
+            log.info("deleted file is finished", metadata: ["path": "\(box.file.path)", "size": "\(box.file.size)"])
+            checkpoints.close(box.file.source)
+            byIdentity[box.identity] = nil
+        }
+        if !finished.isEmpty { files.removeAll { box in finished.contains { $0 === box } } }
+    }
+
+    private static func folder(of path: String) -> String {
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+        return folder.isEmpty ? "/" : folder
+    }
+
+    /// Logs a path's fault, once until it changes.
+    private mutating func tell(_ path: String, _ fault: String) {
+        guard told[path] != fault else { return }
+        told[path] = fault
+        counters.collectors.errors.add(1)
+        log.error("file cannot be read", metadata: ["path": "\(path)", "reason": "\(fault)", "input": "\(input.name)"])
+    }
+}

@@ -1,0 +1,115 @@
+public import Kinesis
+
+/// What the operator may set, with the defaults in one place.
+public struct Configuration: Equatable, Sendable {
+    public var agent = Agent()
+    public var inputs: [Input] = []
+    public var outputs: [Output] = []
+
+    public init() {}
+
+    /// `[agent]`.
+    public struct Agent: Equatable, Sendable {
+        public var stateDirectory = "/var/lib/penstock"
+        /// Bytes: rings, aggregates, and what is in flight.
+        public var memoryLimit = 256 << 20
+        public var shutdownTimeout: Duration = .seconds(30)
+        public var logLevel = LogLevel.info
+    }
+
+    public enum LogLevel: String, CaseIterable, Sendable {
+        case trace, debug, info, notice, warning, error
+    }
+
+    /// `[inputs.NAME]` with `type = "file"`.
+    public struct Input: Equatable, Sendable {
+        public var name: String
+        /// Patterns: `*` and `?` within a name, `[a-z]`, `**` for any depth of folders.
+        public var paths: [String] = []
+        public var exclude: [String] = []
+        public var startAt = StartAt.end
+        /// Bytes of a record at most; longer lines are split or truncated.
+        public var maxRecord = Limits.recordBytes - 256
+        public var onOversize = Oversize.split
+        /// Where its `paths` stand.
+        public var place = Place(line: 0, column: 0)
+
+        public init(name: String) { self.name = name }
+    }
+
+    /// Where to begin in a file that was there before the input's first start.
+    public enum StartAt: String, CaseIterable, Sendable { case end, beginning }
+
+    /// What to do with a line above `max_record`.
+    public enum Oversize: String, CaseIterable, Sendable { case split, truncate }
+
+    /// `[outputs.NAME]` with `type = "kinesis"`.
+    public struct Output: Equatable, Sendable {
+        public var name: String
+        /// Names of inputs; empty: all.
+        public var from: [String] = []
+        public var stream = StreamName.name("")
+        public var region = ""
+        public var endpoint = Endpoint.region
+        public var profile = ""
+        public var caFile = ""
+        public var wire = Wire.auto
+        public var partitionKey = PartitionKey.spread
+        public var aggregate = true
+        public var aggregateMaxSize = 50 << 10
+        public var aggregateMaxRecords = 0
+        public var linger: Duration = .milliseconds(100)
+        public var maxInFlight = 24
+        /// Percent of each shard's limits; 0: no pacing.
+        public var rateLimit = 100
+        public var callMaxSize = 1 << 20
+        public var callMaxRecords = Limits.callRecords
+        public var timeout: Duration = .seconds(10)
+        public var connectTimeout: Duration = .seconds(5)
+
+        public init(name: String) { self.name = name }
+    }
+
+    public enum Endpoint: Equatable, Sendable {
+        /// The region's.
+        case region
+        case url(String)
+        /// The Kinesis inside this binary.
+        case embedded
+    }
+
+    public enum Wire: String, CaseIterable, Sendable { case auto, cbor, json }
+
+    /// How a record's place is chosen.
+    public enum PartitionKey: Equatable, Sendable {
+        /// To the shard with most room, aggregates filled one after another.
+        case spread
+        /// By the file's path, so that each file keeps its order.
+        case source
+        /// By this machine's name.
+        case host
+        /// A random shard for each record, by the shards' widths.
+        case random
+        case literal(String)
+    }
+}
+
+/// One thing wrong with a configuration, and what to do.
+public struct Fault: Error, Equatable, Sendable, CustomStringConvertible {
+    public var file: String
+    public var place: Place
+    /// The key, with the tables it stands in: `outputs.stream.linger`.
+    public var key: String
+    public var message: String
+
+    /// `file:line:column: key: what to do`.
+    public var description: String {
+        let at = "\(file):\(place.line):\(place.column): "
+        return key.isEmpty ? at + message : at + "\(key): \(message)"
+    }
+}
+
+/// Every fault of a configuration.
+public struct Faults: Error, Equatable, Sendable {
+    public var faults: [Fault]
+}

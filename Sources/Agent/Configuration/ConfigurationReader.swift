@@ -1,0 +1,186 @@
+import Kinesis
+internal import Platform
+
+extension Configuration {
+    /// Reads the file at `path`.
+    ///
+    /// - Throws: every fault at once, each with its place and what to do.
+    public init(file path: String) throws(Faults) {
+        let text: [UInt8]
+        do {
+            text = try Folder.read(path, limit: 4 << 20)
+        } catch {
+            let message = "cannot be read: \(error.reason); name another with --config FILE"
+            throw Faults(faults: [Fault(file: path, place: Place(line: 0, column: 0), key: "", message: message)])
+        }
+        try self.init(text: text, file: path, environment: Machine.environment)
+    }
+
+    /// Reads `text`, which came from `file`.
+    ///
+    /// - Parameter environment: what `${NAME}` stands for, and the region where none is set.
+    public init(text: [UInt8], file: String, environment: @escaping (String) -> String?) throws(Faults) {
+        let faults = TableReader.FaultList(file: file)
+        let root: TOMLNode
+        do { root = try TOMLNode.parse(text) } catch {
+            throw Faults(faults: [Fault(file: file, place: error.place, key: "", message: error.message)])
+        }
+        var reader = TableReader(root, path: "", faults: faults, environment: environment)
+        self.init()
+        if var table = reader.table("agent") { agent.read(from: &table) }
+        for (name, table) in reader.tables("inputs") { inputs.append(Input(name: name, table)) }
+        for (name, table) in reader.tables("outputs") { outputs.append(Output(name: name, table, environment)) }
+        reader.finish()
+        checkWhole(reader)
+        guard faults.faults.isEmpty else {
+            throw Faults(
+                faults: faults.faults.sorted { ($0.place.line, $0.place.column) < ($1.place.line, $1.place.column) }
+            )
+        }
+    }
+
+    /// What no table can know alone.
+    private func checkWhole(_ reader: TableReader) {
+        if inputs.isEmpty {
+            reader.fault(nil, "needs an input: add a table [inputs.NAME] with type = \"file\" and paths")
+        }
+        if outputs.count != 1 {
+            reader.fault(nil, "needs one output, but has \(outputs.count): add one table [outputs.NAME]")
+        }
+        for output in outputs {
+            for name in output.from where !inputs.contains(where: { $0.name == name }) {
+                let names = inputs.map { "\"\($0.name)\"" }.joined(separator: ", ")
+                reader.fault("outputs", "from names \"\(name)\", but the inputs are \(names)")
+            }
+        }
+    }
+}
+
+extension Configuration.Agent {
+    fileprivate mutating func read(from table: inout TableReader) {
+        table.text("state_dir", into: &stateDirectory)
+        if !stateDirectory.hasPrefix("/") { table.fault("state_dir", "must be an absolute path") }
+        table.size("memory_limit", in: 48 << 20...1 << 40, into: &memoryLimit)
+        table.duration("shutdown_timeout", in: .zero ... .seconds(3600), into: &shutdownTimeout)
+        table.choice("log_level", into: &logLevel)
+        table.finish()
+    }
+}
+
+extension Configuration.Input {
+    private enum Kind: String, CaseIterable { case file }
+
+    fileprivate init(name: String, _ reader: TableReader) {
+        var table = reader
+        self.init(name: name)
+        var kind = Kind.file
+        if !table.has("type") { table.fault(nil, "needs a type: type = \"file\"") }
+        table.choice("type", into: &kind)
+        table.texts("paths", into: &paths)
+        place = table.place(of: "paths")
+        if paths.isEmpty { table.fault("paths", "needs a pattern at least: paths = [\"/var/log/app/*.log\"]") }
+        table.texts("exclude", into: &exclude)
+        for pattern in paths + exclude where !pattern.hasPrefix("/") {
+            table.fault(paths.contains(pattern) ? "paths" : "exclude", "\"\(pattern)\" must be an absolute path")
+        }
+        table.choice("start_at", into: &startAt)
+        // Up to 256 characters of key are counted with the record; the usual limit must hold for both.
+        table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
+        maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyCharacters)
+        table.choice("on_oversize", into: &onOversize)
+        table.finish()
+    }
+}
+
+extension Configuration.Output {
+    private enum Kind: String, CaseIterable { case kinesis }
+
+    fileprivate init(name: String, _ reader: TableReader, _ environment: (String) -> String?) {
+        var table = reader
+        self.init(name: name)
+        var kind = Kind.kinesis
+        if !table.has("type") { table.fault(nil, "needs a type: type = \"kinesis\"") }
+        table.choice("type", into: &kind)
+        table.texts("from", into: &from)
+        readPlace(&table, environment)
+        readPlacement(&table)
+
+        table.bool("aggregate", into: &aggregate)
+        table.size("aggregate_max_size", in: 1 << 10...Limits.recordBytes - 1, into: &aggregateMaxSize)
+        table.integer("aggregate_max_records", in: 0...1_000_000, into: &aggregateMaxRecords)
+        table.duration("linger", in: .zero ... .seconds(60), into: &linger)
+        table.integer("max_in_flight", in: 1...1000, into: &maxInFlight)
+        table.integer("rate_limit", in: 0...1000, into: &rateLimit)
+        table.size("call_max_size", in: 64 << 10...Limits.callBytes, into: &callMaxSize)
+        table.integer("call_max_records", in: 1...Limits.callRecords, into: &callMaxRecords)
+        table.duration("timeout", in: .milliseconds(100) ... .seconds(300), into: &timeout)
+        table.duration("connect_timeout", in: .milliseconds(100) ... .seconds(300), into: &connectTimeout)
+        table.choice("wire", into: &wire)
+        table.finish()
+    }
+
+    /// Which stream, and where it is.
+    private mutating func readPlace(_ table: inout TableReader, _ environment: (String) -> String?) {
+        var (streamName, arn, url) = ("", "", "")
+        table.text("stream", into: &streamName)
+        table.text("stream_arn", into: &arn)
+        switch (streamName.isEmpty, arn.isEmpty) {
+        case (true, true): table.fault("stream", "needs a stream: stream = \"NAME\", or stream_arn")
+        case (false, false): table.fault("stream", "set stream or stream_arn, not both")
+        case (false, true): stream = .name(streamName)
+        case (true, false): stream = .arn(arn)
+        }
+        if !streamName.isEmpty, !Self.isStreamName(streamName) {
+            table.fault(
+                "stream",
+                "\"\(streamName)\" is no stream's name: letters, digits, _ . - and at most 128 of them"
+            )
+        }
+        let arnParts = arn.split(separator: ":", omittingEmptySubsequences: false)
+        if !arn.isEmpty, arnParts.count != 6 || arnParts[2] != "kinesis" || !arnParts[5].hasPrefix("stream/") {
+            table.fault("stream_arn", "must look like arn:aws:kinesis:REGION:ACCOUNT:stream/NAME")
+        }
+        table.text("region", into: &region)
+        table.text("endpoint", into: &url)
+        table.text("profile", into: &profile)
+        table.text("ca_file", into: &caFile)
+        switch url {
+        case "": endpoint = .region
+        case "embedded": endpoint = .embedded
+        case _ where url.hasPrefix("http://") || url.hasPrefix("https://"): endpoint = .url(url)
+        default: table.fault("endpoint", "must be a URL (https://…), or \"embedded\"")
+        }
+        if region.isEmpty, arnParts.count == 6 { region = String(arnParts[3]) }
+        if region.isEmpty { region = environment("AWS_REGION") ?? environment("AWS_DEFAULT_REGION") ?? "" }
+        if region.isEmpty {
+            if endpoint == .region {
+                table.fault("region", "needs a region: region = \"eu-west-1\", or AWS_REGION in the environment")
+            } else {
+                region = "us-east-1"
+            }
+        }
+    }
+
+    private mutating func readPlacement(_ table: inout TableReader) {
+        var key = "spread"
+        table.text("partition_key", into: &key)
+        switch key {
+        case "spread": partitionKey = .spread
+        case "source": partitionKey = .source
+        case "host": partitionKey = .host
+        case "random": partitionKey = .random
+        case _ where key.hasPrefix("=") && (1...Limits.partitionKeyCharacters).contains(key.unicodeScalars.count - 1):
+            partitionKey = .literal(String(key.dropFirst()))
+        default:
+            table.fault(
+                "partition_key",
+                "must be \"spread\", \"source\", \"host\", \"random\", or \"=\" and a key of 1 to 256 characters"
+            )
+        }
+    }
+
+    private static func isStreamName(_ name: String) -> Bool {
+        (1...128).contains(name.utf8.count)
+            && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "_.-".contains($0)) }
+    }
+}

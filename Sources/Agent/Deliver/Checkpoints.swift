@@ -1,0 +1,215 @@
+import Bytes
+import Kinesis
+internal import Platform
+import Synchronization
+
+// Concurrency: collectors open and close sources, the lane settles positions, one thread writes. Each holds the lock for
+// a few dictionary operations, once a file or once an acknowledged aggregate.
+
+/// How far each file has been delivered, in memory and in the state file.
+final class Checkpoints: Sendable {
+    /// What is known of one file for one input.
+    struct Entry: Equatable {
+        var input: String
+        var path: String
+        var device: UInt64
+        var inode: UInt64
+        /// Bytes at the file's head that `headHash` covers: they tell a file from another that got its inode.
+        var headSize: Int
+        /// SHA-256, hexadecimal.
+        var headHash: String
+        /// Everything before it is delivered.
+        var position: UInt64
+    }
+
+    private struct State {
+        /// Files that a collector holds, by source.
+        var open: [UInt32: Entry] = [:]
+        /// Files of an earlier run that no collector has claimed.
+        var unclaimed: [Entry] = []
+        /// Inputs that have looked at their files before: what is new to them now has come since.
+        var seenInputs: Set<String> = []
+        var nextSource: UInt32 = 1
+        var isDirty = false
+    }
+
+    private let path: String
+    private let state: Mutex<State>
+    /// A state file that could not be read and was set aside, to be reported.
+    let setAside: String?
+
+    private static let version = 1
+
+    /// Reads the state file of `folder`, if there is one.
+    init(folder: String) throws(Fault) {
+        path = folder + "/checkpoints"
+        var state = State()
+        var setAside: String?
+        switch try Self.load(path) {
+        case .none: break
+        case .state(let entries, let inputs):
+            state.unclaimed = entries
+            state.seenInputs = inputs
+        case .damaged:
+            setAside = "\(path).damaged-\(Machine.wallMilliseconds() / 1000)"
+            do { try Folder.move(path, to: setAside!) } catch { throw .system(error) }
+        }
+        self.state = Mutex(state)
+        self.setAside = setAside
+    }
+
+    enum Fault: Error, Equatable {
+        case newer(path: String, version: Int)
+        case system(SystemError)
+    }
+
+    // MARK: collectors
+
+    /// Whether the input has run before; from now on it has.
+    func markSeen(_ input: String) -> Bool {
+        state.withLock { state in
+            guard state.seenInputs.insert(input).inserted else { return true }
+            state.isDirty = true
+            return false
+        }
+    }
+
+    /// The files of an earlier run that `input` has not claimed.
+    func unclaimed(of input: String) -> [Entry] {
+        state.withLock { $0.unclaimed.filter { $0.input == input } }
+    }
+
+    /// Takes an entry of an earlier run away: its file is gone, or is another one now.
+    func forget(_ entry: Entry) {
+        state.withLock { state in
+            state.unclaimed.removeAll { $0 == entry }
+            state.isDirty = true
+        }
+    }
+
+    /// Opens a source at the entry's position, and claims that file's entry of an earlier run.
+    func open(_ entry: Entry) -> UInt32 {
+        state.withLock { state in
+            let source = state.nextSource
+            state.nextSource += 1
+            state.unclaimed.removeAll {
+                $0.input == entry.input && $0.device == entry.device && $0.inode == entry.inode
+            }
+            state.open[source] = entry
+            state.isDirty = true
+            return source
+        }
+    }
+
+    /// Notes another name of a file, or more of its head.
+    func update(_ source: UInt32, path: String, headSize: Int, headHash: String) {
+        state.withLock { state in
+            guard let entry = state.open[source] else { return }
+            guard entry.path != path || entry.headSize != headSize || entry.headHash != headHash else { return }
+            state.open[source]?.path = path
+            state.open[source]?.headSize = headSize
+            state.open[source]?.headHash = headHash
+            state.isDirty = true
+        }
+    }
+
+    /// Forgets a source whose file is gone.
+    func close(_ source: UInt32) {
+        state.withLock { state in
+            state.open[source] = nil
+            state.isDirty = true
+        }
+    }
+
+    func entry(of source: UInt32) -> Entry? { state.withLock { $0.open[source] } }
+
+    // MARK: the lane
+
+    /// Moves a source's position: everything before it is settled.
+    ///
+    /// False when the source is closed.
+    func settle(_ source: UInt32, at position: UInt64) -> Bool {
+        state.withLock { state in
+            guard let entry = state.open[source] else { return false }
+            if entry.position < position {
+                state.open[source]?.position = position
+                state.isDirty = true
+            }
+            return true
+        }
+    }
+
+    // MARK: the file
+
+    /// Writes the state file if anything has changed since the last time.
+    func writeIfChanged() throws(SystemError) {
+        let text: [UInt8]? = state.withLock { state in
+            guard state.isDirty else { return nil }
+            state.isDirty = false
+            return Self.encode(state)
+        }
+        guard let text else { return }
+        do { try Folder.replace(path, with: text) } catch {
+            state.withLock { $0.isDirty = true }
+            throw error
+        }
+    }
+
+    private static func encode(_ state: State) -> [UInt8] {
+        let entries = (state.open.sorted { $0.key < $1.key }.map(\.value) + state.unclaimed).map { entry in
+            WireValue.object([
+                "input": .text(entry.input), "path": .text(entry.path), "device": .text(String(entry.device)),
+                "inode": .text(String(entry.inode)), "head_size": .integer(Int64(entry.headSize)),
+                "head_sha256": .text(entry.headHash), "position": .integer(Int64(entry.position)),
+            ])
+        }
+        let body = WireFormat.json.encode(
+            .object([
+                "inputs": .list(state.seenInputs.sorted().map { .text($0) }), "files": .list(entries),
+            ])
+        )
+        return Array("penstock-checkpoints \(version) \(SHA256.hexadecimal(of: body))\n".utf8) + body + [10]
+    }
+
+    private enum Loaded {
+        case none
+        case state([Entry], inputs: Set<String>)
+        case damaged
+    }
+
+    private static func load(_ path: String) throws(Fault) -> Loaded {
+        let bytes: [UInt8]
+        do { bytes = try Folder.read(path) } catch {
+            if error.isNotFound { return .none }
+            throw .system(error)
+        }
+        guard let end = bytes.firstIndex(of: 10) else { return .damaged }
+        let head = String(decoding: bytes[..<end], as: UTF8.self).split(separator: " ")
+        guard head.count == 3, head[0] == "penstock-checkpoints", let version = Int(head[1]) else { return .damaged }
+        guard version <= Self.version else { throw .newer(path: path, version: version) }
+        let body = Array(bytes[(end + 1)...].dropLast())
+        guard SHA256.hexadecimal(of: body) == head[2], let value = try? WireFormat.json.read(body.span) else {
+            return .damaged
+        }
+        func text(_ value: WireValue?) -> String? { value?.text(in: body.span) }
+        let inputs = (value["inputs"]?.list ?? []).compactMap { text($0) }
+        let entries = (value["files"]?.list ?? []).compactMap { file -> Entry? in
+            guard let input = text(file["input"]), let path = text(file["path"]),
+                let device = text(file["device"]).flatMap(UInt64.init),
+                let inode = text(file["inode"]).flatMap(UInt64.init),
+                let headSize = file["head_size"]?.integer, let headHash = text(file["head_sha256"]),
+                let position = file["position"]?.integer
+            else { return nil }
+            return Entry(
+                input: input,
+                path: path,
+                device: device,
+                inode: inode,
+                headSize: Int(headSize),
+                headHash: headHash,
+                position: UInt64(position)
+            )
+        }
+        return .state(entries, inputs: Set(inputs))
+    }
+}

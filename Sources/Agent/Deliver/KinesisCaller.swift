@@ -1,0 +1,291 @@
+import Bytes
+public import Kinesis
+public import Platform
+
+// Concurrency: a caller belongs to one thread, like the HTTP client in it.
+
+/// Where Kinesis is, and how to reach it.
+public struct KinesisEndpoint: Sendable, Equatable {
+    /// `https://kinesis.eu-west-1.amazonaws.com`.
+    public var url: String
+    public var region: String
+
+    public init(url: String, region: String) { (self.url, self.region) = (url, region) }
+
+    /// The region's public endpoint.
+    public init(region: String) {
+        let domain = region.hasPrefix("cn-") ? "amazonaws.com.cn" : "amazonaws.com"
+        self.init(url: "https://kinesis.\(region).\(domain)", region: region)
+    }
+
+    /// What stands in the Host header: a port only where it is not the scheme's own.
+    var host: String {
+        let rest = url.drop { $0 != "/" }.dropFirst(2).prefix { $0 != "/" }
+        let usual = url.hasPrefix("https") ? ":443" : ":80"
+        return String(rest.hasSuffix(usual) ? rest.dropLast(usual.count) : rest)
+    }
+
+    /// The path of the URL, "/" where it has none.
+    var path: String {
+        let rest = url.drop { $0 != "/" }.dropFirst(2).drop { $0 != "/" }
+        return rest.isEmpty ? "/" : String(rest)
+    }
+}
+
+/// Why a call brought no usable answer.
+public enum CallFailure: Error, Sendable, CustomStringConvertible {
+    /// The service, or something in front of it, answered an error.
+    case service(ServiceError)
+    case transport(TransportError)
+    /// The answer cannot be trusted.
+    case distrusted(String)
+    case credentials(String)
+
+    public var description: String {
+        switch self {
+        case .service(let error): "\(error)"
+        case .transport(let error): error.message
+        case .distrusted(let reason): reason
+        case .credentials(let reason): reason
+        }
+    }
+
+    /// Whether the call may have been carried out nevertheless.
+    var mayHaveArrived: Bool {
+        switch self {
+        case .service(let error): error.kind == .transient
+        case .transport(let error): error.mayHaveArrived
+        case .distrusted: true
+        case .credentials: false
+        }
+    }
+
+    /// Whether trying again as it is cannot help.
+    var isPermanent: Bool {
+        switch self {
+        case .service(let error): error.kind == .permanent || error.kind == .credentials
+        case .transport(let error): error.isPermanent
+        case .distrusted: false
+        case .credentials: true
+        }
+    }
+}
+
+/// Makes signed calls to Kinesis, many at a time, in the form the endpoint understands.
+public final class KinesisCaller {
+    private let endpoint: KinesisEndpoint
+    private let client: HTTPClient
+    private let credentials: CredentialSource
+    private var signer: SigV4?
+    private var wire: WireChoice
+    private var sha = SHA256()
+    private var calls: [Int: Call] = [:]
+    private var nextNumber = 0
+    /// The service's clock minus ours, in seconds: what a refused signature taught.
+    private var clockSkew: Int64 = 0
+    private var pieces: [PutRecords.Piece] = []
+    /// Set when JSON was chosen for an endpoint that refuses CBOR.
+    public private(set) var fellBackToJSON = false
+
+    /// A call that was started: what it carries, so that it can be made again.
+    private struct Call {
+        var request: Request
+        var format: WireFormat
+    }
+
+    public enum Request {
+        case putRecords([SealedAggregate])
+        /// Any other operation, by name, with its parameters.
+        case control(String, WireValue)
+    }
+
+    public enum Reply {
+        case putRecords([SealedAggregate], [PutRecords.Result])
+        case control(String, WireValue, answer: [UInt8])
+        case failed(Request, CallFailure)
+    }
+
+    private let stream: StreamName
+
+    public init(
+        _ endpoint: KinesisEndpoint,
+        stream: StreamName,
+        options: HTTPClient.Options,
+        wire: WireChoice,
+        credentials: CredentialSource
+    ) {
+        (self.endpoint, self.stream, self.wire, self.credentials) = (endpoint, stream, wire, credentials)
+        client = HTTPClient(options)
+    }
+
+    public var inFlight: Int { calls.count }
+
+    /// The form of the last answer to a control call.
+    public private(set) var lastFormat = WireFormat.cbor
+
+    /// Starts a call; its reply comes out of `replies`.
+    public func start(_ request: Request) throws(CallFailure) {
+        try start(Call(request: request, format: wire.format(now: .now)))
+    }
+
+    private func start(_ call: Call) throws(CallFailure) {
+        if signer == nil {
+            do {
+                signer = SigV4(credentials: try credentials.load(), region: endpoint.region)
+            } catch { throw .credentials(error.description) }
+        }
+        let transfer = client.transfer()
+        let operation: String
+        switch call.request {
+        case .putRecords(let records):
+            operation = "PutRecords"
+            _ = PutRecords.write(records, to: stream, as: call.format, heads: &transfer.heads, pieces: &pieces)
+            addBody(records, to: transfer)
+        case .control(let name, let parameters):
+            operation = name
+            transfer.heads.clear(keeping: 64 << 10)
+            call.format.write(parameters, to: &transfer.heads)
+            transfer.heads.withBytes { sha.update($0) }
+            unsafe transfer.addBody(transfer.heads.bytes)
+        }
+        sign(transfer, operation, call.format, bodyHash: hexadecimalText(sha.finish().span))
+        nextNumber += 1
+        calls[nextNumber] = call
+        client.start(transfer, token: nextNumber)
+    }
+
+    /// Adds the pieces of a PutRecords body: heads from the transfer's buffer, data from the aggregates themselves.
+    private func addBody(_ records: [SealedAggregate], to transfer: Transfer) {
+        for piece in pieces {
+            switch piece {
+            case .head(let range):
+                transfer.heads.withBytes(range) { sha.update($0) }
+                unsafe transfer.addBody(UnsafeRawBufferPointer(rebasing: transfer.heads.bytes[range]))
+            case .data(let index):
+                records[index].withData { sha.update($0) }
+                // The call keeps the aggregate until the transfer is finished.
+                unsafe transfer.addBody(records[index].unsafeData)
+            }
+        }
+    }
+
+    private func sign(_ transfer: Transfer, _ operation: String, _ format: WireFormat, bodyHash: String) {
+        let time = SigningTime(unixSeconds: Machine.wallMilliseconds() / 1000 + clockSkew)
+        var headers = [
+            ("Host", endpoint.host), ("Content-Type", format.contentType), ("X-Amz-Date", time.text),
+            ("X-Amz-Target", "Kinesis_20131202.\(operation)"),
+        ]
+        if let token = signer?.credentials.sessionToken { headers.append(("X-Amz-Security-Token", token)) }
+        let request = SigV4.Request(path: endpoint.path, headers: headers.map { ($0.0, $0.1) }, bodyHash: bodyHash)
+        for (name, value) in headers { transfer.addHeader(name, value) }
+        transfer.addHeader("Authorization", signer?.authorization(for: request, at: time) ?? "")
+        transfer.addHeader("Accept", "")
+    }
+
+    /// Waits until a call has news, the bell rings, or `most` has passed.
+    public func wait(for bell: Doorbell, atMost most: Duration) { client.wait(for: bell, atMost: most) }
+
+    /// Moves bytes without waiting.
+    func perform() { client.perform() }
+
+    /// Hands each reply to `body`.
+    public func replies(_ body: (Reply) -> Void) {
+        var again: [Call] = []
+        client.finished { transfer, outcome in
+            guard let call = calls.removeValue(forKey: transfer.number) else { return }
+            switch outcome {
+            case .failed(let error): body(.failed(call.request, .transport(error)))
+            case .answered(let status) where status == 200: body(success(call, transfer))
+            case .answered(let status):
+                if let reply = failure(call, status, transfer, &again) { body(reply) }
+            }
+        }
+        for call in again {
+            do { try start(call) } catch { body(.failed(call.request, error)) }
+        }
+    }
+
+    private func success(_ call: Call, _ transfer: Transfer) -> Reply {
+        switch call.request {
+        case .putRecords(let records):
+            let results: [PutRecords.Result]
+            do {
+                results = try transfer.answer.withBytes { (answer) throws(PutRecords.Distrust) in
+                    try PutRecords.results(answer, as: call.format, for: records.count)
+                }
+            } catch { return .failed(call.request, .distrusted(error.description)) }
+            noteUnderstood(call)
+            return .putRecords(records, results)
+        case .control(let name, _):
+            let answer = transfer.answer.array
+            lastFormat = call.format
+            // Some operations answer nothing.
+            guard !answer.isEmpty else { return .control(name, .null, answer: answer) }
+            do {
+                let value = try call.format.read(answer.span)
+                noteUnderstood(call)
+                return .control(name, value, answer: answer)
+            } catch { return .failed(call.request, .distrusted("the answer cannot be read: \(error)")) }
+        }
+    }
+
+    /// Nil when the call is made again in the other form.
+    private func failure(_ call: Call, _ status: Int, _ transfer: Transfer, _ again: inout [Call]) -> Reply? {
+        let format = transfer.header("content-type").flatMap(WireFormat.init(contentType:))
+        let error = transfer.answer.withBytes {
+            ServiceError(status: status, errorType: transfer.header("x-amzn-errortype"), body: $0, format: format)
+        }
+        // A named fault of ours shows that the request was read; a 5xx, HTML, or an unknown type does not.
+        let isUnderstood =
+            status < 500 && format != nil && error.code != "SerializationException"
+            && error.code != "UnknownOperationException"
+        if isUnderstood {
+            noteUnderstood(call)
+        } else if wire.notUnderstood(call.format) {
+            again.append(Call(request: call.request, format: .json))
+            return nil
+        }
+        switch error.kind {
+        case .credentials: signer = nil
+        case .clock:
+            if let date = transfer.header("date").flatMap(CivilTime.init(httpDate:)) {
+                clockSkew = date.unixSeconds - Machine.wallMilliseconds() / 1000
+            }
+        case .transient, .throttled, .permanent: break
+        }
+        return .failed(call.request, .service(error))
+    }
+
+    private func noteUnderstood(_ call: Call) {
+        if wire.understood(call.format, now: .now) { fellBackToJSON = true }
+    }
+
+    /// Makes one control call and waits for its answer: for commands, never for a lane.
+    public func call(_ operation: String, _ parameters: WireValue) throws(CallFailure) -> (
+        value: WireValue, input: [UInt8]
+    ) {
+        let bell: Doorbell
+        do { bell = try Doorbell() } catch { throw .distrusted(error.description) }
+        try start(.control(operation, parameters))
+        while inFlight > 0 {
+            wait(for: bell, atMost: .seconds(1))
+            var result: Result<(WireValue, [UInt8]), CallFailure>?
+            replies { reply in
+                switch reply {
+                case .control(_, let value, let answer): result = .success((value, answer))
+                case .failed(_, let failure): result = .failure(failure)
+                case .putRecords: break
+                }
+            }
+            if let result { return try result.get() }
+        }
+        throw .distrusted("the call ended without an answer")
+    }
+
+    /// Breaks off every call and hands back what they carried.
+    func cancelAll() -> [Request] {
+        client.cancelAll { _ in }
+        defer { calls.removeAll() }
+        return calls.values.map(\.request)
+    }
+}

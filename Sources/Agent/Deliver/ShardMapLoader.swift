@@ -1,0 +1,90 @@
+import Kinesis
+
+/// Reads the shard map page by page: says what to ask next, and keeps what was answered.
+struct ShardMapLoader {
+    private enum State {
+        case idle
+        /// Ask, not before the time if there is one.
+        case wanted(after: ContinuousClock.Instant?)
+        /// A call is out; another map is wanted behind it.
+        case asking(again: Bool)
+    }
+
+    private let stream: StreamName
+    private var state = State.wanted(after: nil)
+    private var shards: [Shard] = []
+    private var nextToken: String?
+
+    enum Taken {
+        /// There are further pages.
+        case more
+        case map(ShardMap)
+        case unusable(String)
+    }
+
+    init(stream: StreamName) { self.stream = stream }
+
+    /// Asks for a new map: something does not fit the one we have.
+    mutating func refresh() {
+        switch state {
+        case .idle: state = .wanted(after: nil)
+        case .wanted: break
+        case .asking: state = .asking(again: true)
+        }
+    }
+
+    /// The parameters of the ListShards call to make now, if one is to be made.
+    mutating func nextCall(now: ContinuousClock.Instant) -> WireValue? {
+        guard case .wanted(let after) = state, after.map({ now >= $0 }) ?? true else { return nil }
+        state = .asking(again: false)
+        if let nextToken { return .object(["NextToken": .text(nextToken)]) }
+        shards = []
+        return .object([
+            stream.member: .text(stream.text), "ShardFilter": .object(["Type": .text("AT_LATEST")]),
+        ])
+    }
+
+    /// When `nextCall` will have something; nil while nothing is wanted.
+    var nextDue: ContinuousClock.Instant? {
+        guard case .wanted(let after) = state else { return nil }
+        return after ?? .now
+    }
+
+    mutating func failed(until: ContinuousClock.Instant) {
+        nextToken = nil
+        state = .wanted(after: until)
+    }
+
+    /// Takes one answer.
+    mutating func take(_ value: WireValue, _ input: Span<UInt8>, now: ContinuousClock.Instant) -> Taken {
+        var isWantedAgain = false
+        if case .asking(let again) = state { isWantedAgain = again }
+        for shard in value["Shards"]?.list ?? [] {
+            guard let name = shard["ShardId"]?.text(in: input), let id = ShardID(name),
+                let range = shard["HashKeyRange"],
+                let start = range["StartingHashKey"]?.text(in: input).flatMap(HashKey.init(decimal:)),
+                let end = range["EndingHashKey"]?.text(in: input).flatMap(HashKey.init(decimal:)), start <= end
+            else {
+                failed(until: now + .seconds(1))
+                return .unusable("a shard cannot be read")
+            }
+            let isOpen = shard["SequenceNumberRange"]?["EndingSequenceNumber"] == nil
+            shards.append(Shard(id: id, range: start...end, isOpen: isOpen))
+        }
+        if let token = value["NextToken"]?.text(in: input) {
+            nextToken = token
+            state = .wanted(after: nil)
+            return .more
+        }
+        nextToken = nil
+        do {
+            let map = try ShardMap(shards)
+            state = isWantedAgain ? .wanted(after: nil) : .idle
+            return .map(map)
+        } catch {
+            // In the middle of a reshard the list may have a gap for a moment.
+            failed(until: now + .seconds(1))
+            return .unusable("\(error)")
+        }
+    }
+}

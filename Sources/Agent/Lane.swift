@@ -1,0 +1,421 @@
+import Bytes
+import Kinesis
+import Logging
+import Platform
+import Synchronization
+
+// Concurrency: a lane belongs to one thread, and nothing in it is locked or shared but the far ends of its rings, the
+// checkpoints, and the counters. It never blocks but in `sleep`.
+
+/// What happens to a record between its ring and its acknowledgement, top to bottom.
+///
+///     ring ─▶ aggregator ─▶ rate limiter ─▶ batcher ─▶ caller ─▶ Kinesis
+///                                                         │
+///                            checkpoints ◀── settlement ◀─┘
+struct Lane: ~Copyable {
+    private let feeds: [Feed]
+    private var readers: FixedArray<RingReader>
+    private var stage: Stage?
+    private let caller: KinesisCaller
+    private let settlement: Settlement
+    private let keys: SourceKeys
+    private var shards: ShardMapLoader
+    private let pool: BufferPool
+    private let output: Configuration.Output
+    private let control: LaneControl
+    private let counters: Counters
+    private let log: Logger
+    private var random: SplitMix64
+
+    /// Bytes of aggregates, open, waiting and in flight, above which the rings are left alone.
+    private let memoryBudget: Int
+    /// No call starts before: the endpoint failed as a whole.
+    private var heldUntil: ContinuousClock.Instant?
+    private var endpointBackoff = Backoff()
+    private var failingSince: ContinuousClock.Instant?
+    /// Stored where the map does not explain it, until the map is fresh.
+    private var awaitingMap: [(aggregate: SealedAggregate, result: PutRecords.Result)] = []
+
+    /// What depends on the shard map.
+    private final class Stage {
+        var aggregator: Aggregator
+        var batcher: Batcher
+
+        init(_ aggregator: consuming Aggregator, _ batcher: consuming Batcher) {
+            self.aggregator = aggregator
+            self.batcher = batcher
+        }
+    }
+
+    /// Bytes taken out of a ring before calls have their turn.
+    private static let drain = 512 << 10
+
+    init(
+        feeds: [Feed],
+        output: Configuration.Output,
+        caller: KinesisCaller,
+        checkpoints: Checkpoints,
+        control: LaneControl,
+        memoryBudget: Int,
+        counters: Counters,
+        log: Logger,
+        seed: UInt64
+    ) {
+        (self.feeds, self.output, self.caller, self.control) = (feeds, output, caller, control)
+        (self.memoryBudget, self.counters, self.log) = (memoryBudget, counters, log)
+        readers = FixedArray(count: feeds.count) { RingReader(feeds[$0].ring) }
+        settlement = Settlement(checkpoints)
+        keys = SourceKeys(output.partitionKey, checkpoints)
+        shards = ShardMapLoader(stream: output.stream)
+        pool = BufferPool(mostKept: 8 << 20)
+        random = SplitMix64(seed: seed)
+    }
+
+    /// Runs until everything is delivered and no more will come, or until it is told to give up.
+    mutating func run() {
+        var end: LaneControl.End?
+        while end == nil {
+            let now = ContinuousClock.now
+            loadShardMap(now)
+            let drained = drainRings(now)
+            sealDue(now)
+            startCalls(now)
+            caller.perform()
+            takeReplies()
+            report()
+            end = isDone(.now)
+            if end == nil, !drained { sleep() }
+        }
+        _ = caller.cancelAll()
+        control.finish(end!)
+    }
+
+    // MARK: ring → aggregator
+
+    /// Moves what waits in the rings into aggregates, as far as memory allows.
+    ///
+    /// True when there was something.
+    private mutating func drainRings(_ now: ContinuousClock.Instant) -> Bool {
+        guard stage != nil, hasRoom else { return false }
+        var drained = 0
+        for index in feeds.indices {
+            let taken = drainRing(index, now)
+            guard taken > 0 else { continue }
+            drained += taken
+            feeds[index].announceRoom(readers[index])
+        }
+        return drained > 0
+    }
+
+    private mutating func drainRing(_ index: Int, _ now: ContinuousClock.Instant) -> Int {
+        guard let stage else { return 0 }
+        let (settlement, keys) = (settlement, keys)
+        return readers[index].drain(Self.drain) { payload, entry in
+            settlement.drained(entry.source, first: entry.first, end: entry.end)
+            switch EntryKind(rawValue: entry.kind) {
+            case .lines:
+                stage.aggregator.take(
+                    lines: payload,
+                    under: keys.key(of: entry.source),
+                    source: entry.source,
+                    position: entry.first,
+                    receipt: now,
+                    into: &stage.batcher
+                )
+            case .record:
+                stage.aggregator.take(
+                    record: payload,
+                    under: keys.key(of: entry.source),
+                    from: Run(source: entry.source, first: entry.first, end: entry.end),
+                    receipt: now,
+                    into: &stage.batcher
+                )
+            case .skipped, nil:
+                settlement.skip(entry.source, first: entry.first, end: entry.end)
+            }
+            return true
+        }
+    }
+
+    /// Whether more may be taken in: a few calls' worth ready to go is enough, whatever the memory.
+    private var hasRoom: Bool {
+        guard let stage else { return false }
+        return stage.batcher.bytes < 4 * output.callMaxSize && pool.used < memoryBudget
+    }
+
+    // MARK: aggregator → batcher → call
+
+    private mutating func sealDue(_ now: ContinuousClock.Instant) {
+        guard let stage else { return }
+        if noMoreWillCome {
+            stage.aggregator.sealAll(into: &stage.batcher, now: now)
+        } else {
+            stage.aggregator.sealDue(before: now - output.linger, into: &stage.batcher, now: now)
+        }
+    }
+
+    private mutating func startCalls(_ now: ContinuousClock.Instant) {
+        if let heldUntil {
+            guard now >= heldUntil else { return }
+            self.heldUntil = nil
+        }
+        while caller.inFlight < output.maxInFlight {
+            guard let call = stage?.batcher.next(now: now, flush: noMoreWillCome), !call.isEmpty else { return }
+            for aggregate in call { aggregate.attempts += 1 }
+            counters.lane.calls.add(1)
+            do { try caller.start(.putRecords(call)) } catch {
+                return takeFailure(of: .putRecords(call), error, now)
+            }
+        }
+    }
+
+    /// Every collector has ended and every ring is empty: what is open is all there is.
+    private var noMoreWillCome: Bool {
+        for index in feeds.indices {
+            guard feeds[index].isFinished.load(ordering: .acquiring), readers[index].isEmpty else { return false }
+        }
+        return true
+    }
+
+    // MARK: answers
+
+    private mutating func takeReplies() {
+        var replies: [KinesisCaller.Reply] = []
+        caller.replies { replies.append($0) }
+        for reply in replies {
+            let now = ContinuousClock.now
+            switch reply {
+            case .putRecords(let records, let results):
+                succeeded()
+                takeResults(Array(zip(records, results)), mapIsFresh: false, now)
+            case .control(_, let value, let answer):
+                succeeded()
+                takeShards(value, answer, now)
+            case .failed(let request, let failure): takeFailure(of: request, failure, now)
+            }
+        }
+        if caller.fellBackToJSON { tellFallback() }
+    }
+
+    private mutating func takeResults(
+        _ results: [(SealedAggregate, PutRecords.Result)],
+        mapIsFresh: Bool,
+        _ now: ContinuousClock.Instant
+    ) {
+        guard let stage else { return }
+        var again: [Int: [SealedAggregate]] = [:]
+        var (records, bytes, aggregates, throttled) = (0, 0, 0, 0)
+        for (aggregate, result) in results {
+            let verdict = Delivery.verdict(
+                on: result,
+                of: aggregate.hashes,
+                by: stage.batcher.map,
+                mapIsFresh: mapIsFresh
+            )
+            switch verdict {
+            case .settled:
+                stage.batcher.succeeded(stage.batcher.map.index(of: aggregate.hashes.lowerBound))
+                settlement.settle(aggregate)
+                records += aggregate.recordCount
+                bytes += aggregate.userBytes
+                aggregates += 1
+            case .awaitMap:
+                awaitingMap.append((aggregate, result))
+                shards.refresh()
+            case .regroup:
+                counters.lane.misplaced.add(1)
+                counters.lane.duplicatesPossible.add(aggregate.recordCount)
+                for (piece, shard) in stage.aggregator.regroup(aggregate, pool: pool) {
+                    stage.batcher.add(piece, to: shard)
+                }
+            case .retry(let isThrottled):
+                throttled += isThrottled ? 1 : 0
+                again[stage.batcher.map.index(of: aggregate.hashes.lowerBound), default: []].append(aggregate)
+                if case .refused(let error) = result {
+                    log.debug("record was refused, sending it again", metadata: ["error": "\(error)"])
+                }
+            }
+        }
+        for (shard, aggregates) in again {
+            stage.batcher.putBack(aggregates, to: shard, chance: random.nextUnit(), now: now)
+        }
+        counters.lane.recordsDelivered.add(records)
+        counters.lane.bytesDelivered.add(bytes)
+        counters.lane.aggregatesDelivered.add(aggregates)
+        counters.lane.retried.add(again.values.reduce(0) { $0 + $1.count })
+        counters.lane.throttled.add(throttled)
+    }
+
+    private mutating func succeeded() {
+        if failingSince != nil { log.notice("Kinesis answers again", metadata: ["stream": "\(output.stream)"]) }
+        failingSince = nil
+        control.lastFailure = nil
+        endpointBackoff.reset()
+    }
+
+    /// A call without a usable answer: everything in it is sent again, after a while.
+    private mutating func takeFailure(
+        of request: KinesisCaller.Request,
+        _ failure: CallFailure,
+        _ now: ContinuousClock.Instant
+    ) {
+        counters.lane.callsFailed.add(1)
+        control.lastFailure = failure
+        failingSince = failingSince ?? now
+        let wait = endpointBackoff.next(chance: random.nextUnit())
+        heldUntil = now + wait
+        switch request {
+        case .putRecords(let records):
+            if failure.mayHaveArrived {
+                counters.lane.duplicatesPossible.add(records.reduce(0) { $0 + $1.recordCount })
+            }
+            counters.lane.retried.add(records.count)
+            if let stage {
+                let byShard = Dictionary(grouping: records) { stage.batcher.map.index(of: $0.hashes.lowerBound) }
+                for (shard, records) in byShard { stage.batcher.putBack(records, to: shard, chance: nil, now: now) }
+            }
+        case .control: shards.failed(until: now + wait)
+        }
+        tell(failure)
+    }
+
+    private func tell(_ failure: CallFailure) {
+        let metadata: Logger.Metadata = ["stream": "\(output.stream)", "reason": "\(failure)"]
+        guard case .service(let error) = failure else {
+            return log.error("Kinesis cannot be reached, trying again", metadata: metadata)
+        }
+        switch error.code {
+        case "ResourceNotFoundException":
+            log.error("the stream does not exist: create it, or correct stream and region", metadata: metadata)
+        case "AccessDeniedException":
+            log.error("access is denied: allow kinesis:PutRecords and kinesis:ListShards", metadata: metadata)
+        case _ where error.kind == .credentials:
+            log.error("the AWS credentials are not accepted: correct or renew them", metadata: metadata)
+        default: log.error("Kinesis refused a call, trying again", metadata: metadata)
+        }
+    }
+
+    private mutating func tellFallback() {
+        guard !control.toldFallback else { return }
+        control.toldFallback = true
+        log.notice("the endpoint refuses CBOR, speaking JSON", metadata: ["stream": "\(output.stream)"])
+    }
+
+    // MARK: the shard map
+
+    private mutating func loadShardMap(_ now: ContinuousClock.Instant) {
+        guard heldUntil.map({ now >= $0 }) ?? true, let parameters = shards.nextCall(now: now) else { return }
+        do { try caller.start(.control("ListShards", parameters)) } catch {
+            takeFailure(of: .control("ListShards", parameters), error, now)
+        }
+    }
+
+    private mutating func takeShards(_ value: WireValue, _ answer: [UInt8], _ now: ContinuousClock.Instant) {
+        switch shards.take(value, answer.span, now: now) {
+        case .more: break
+        case .map(let map):
+            counters.lane.shards.set(map.count)
+            adopt(map, now)
+            let waiting = awaitingMap.map { ($0.aggregate, $0.result) }
+            awaitingMap = []
+            takeResults(waiting, mapIsFresh: true, now)
+        case .unusable(let reason):
+            log.warning("the list of shards is not usable, asking again", metadata: ["reason": "\(reason)"])
+        }
+    }
+
+    /// Goes over to a new map: what is open or waiting is placed by it.
+    private mutating func adopt(_ map: ShardMap, _ now: ContinuousClock.Instant) {
+        var waiting: [SealedAggregate] = []
+        if let old = stage {
+            if old.batcher.map == map { return }
+            log.notice(
+                "the stream has other shards now",
+                metadata: ["before": "\(old.batcher.map.count)", "now": "\(map.count)"]
+            )
+            old.aggregator.sealAll(into: &old.batcher, now: now)
+            waiting = old.batcher.takeAll()
+        }
+        var limits = Batcher.Limits()
+        limits.callBytes = output.callMaxSize
+        limits.callRecords = output.callMaxRecords
+        limits.linger = output.linger
+        limits.shardShare = output.rateLimit == 0 ? nil : Double(output.rateLimit) / 100
+        var sizes = Aggregator.Limits()
+        sizes.size = output.aggregateMaxSize
+        sizes.records = output.aggregate ? output.aggregateMaxRecords : 1
+        sizes.record = feeds.map(\.input.maxRecord).min() ?? sizes.record
+        sizes.truncates = feeds.contains { $0.input.onOversize == .truncate }
+        let placement: Aggregator.Placement =
+            switch output.partitionKey {
+            case .spread: .spread
+            case .random: .random
+            case .source, .host, .literal: .key
+            }
+        stage = Stage(
+            Aggregator(placement, sizes, map: map, pool: pool, seed: random.next()),
+            Batcher(limits, map: map, now: now)
+        )
+        place(waiting)
+    }
+
+    private mutating func place(_ aggregates: [SealedAggregate]) {
+        guard let stage else { return }
+        for aggregate in aggregates {
+            if let shard = stage.batcher.map.index(ofAll: aggregate.hashes) {
+                stage.batcher.add(aggregate, to: shard)
+            } else {
+                for (piece, shard) in stage.aggregator.regroup(aggregate, pool: pool) {
+                    stage.batcher.add(piece, to: shard)
+                }
+            }
+        }
+    }
+
+    // MARK: waiting and ending
+
+    /// Sleeps until the network, a ring, or a deadline has something to do.
+    private mutating func sleep() {
+        let bell = feeds[0].laneBell
+        bell.prepareToSleep()
+        let now = ContinuousClock.now
+        var wake = now + .seconds(60)
+        if hasRoom, hasEntries { wake = now }
+        if let stage {
+            if let oldest = stage.aggregator.oldestReceipt { wake = min(wake, oldest + output.linger) }
+            // With every call taken, an answer is what to wait for.
+            if caller.inFlight < output.maxInFlight, let due = stage.batcher.nextDue(now: now) {
+                wake = min(wake, max(due, heldUntil ?? due))
+            }
+        }
+        if let due = shards.nextDue { wake = min(wake, max(due, heldUntil ?? due)) }
+        if let deadline = control.deadline { wake = min(wake, deadline) }
+        if isDone(now) != nil { wake = now }
+        if let failingSince, control.once { wake = min(wake, failingSince + control.patience) }
+        caller.wait(for: bell, atMost: max(.zero, wake - now))
+        bell.wake()
+    }
+
+    private var hasEntries: Bool {
+        for index in feeds.indices where !readers[index].isEmpty { return true }
+        return false
+    }
+
+    /// Whether the lane's work has ended, and how.
+    private mutating func isDone(_ now: ContinuousClock.Instant) -> LaneControl.End? {
+        if noMoreWillCome, settlement.isComplete { return .delivered }
+        if let deadline = control.deadline, now >= deadline { return .gaveUp(control.lastFailure) }
+        if control.once, let failingSince {
+            let failure = control.lastFailure
+            if failure?.isPermanent ?? false || now - failingSince >= control.patience { return .gaveUp(failure) }
+        }
+        return nil
+    }
+
+    private func report() {
+        var stage = 0
+        if let taken = self.stage?.batcher.bytes { stage = taken }
+        counters.lane.bytesQueued.set(stage)
+        counters.lane.inFlight.set(caller.inFlight)
+    }
+}

@@ -1,0 +1,54 @@
+import Kinesis
+import Platform
+import Synchronization
+
+/// What a lane and the agent around it tell each other.
+final class LaneControl: Sendable {
+    /// Reading is done once: a lane that cannot deliver gives up after `patience`, and at once where waiting cannot help.
+    let once: Bool
+    let patience: Duration
+    private let state = Mutex<State>(State())
+    private let ended: Doorbell
+
+    private struct State {
+        var deadline: ContinuousClock.Instant?
+        var lastFailure: CallFailure?
+        var toldFallback = false
+        var end: End?
+    }
+
+    enum End: Sendable {
+        /// Everything that was read is in Kinesis.
+        case delivered
+        /// Something is not; it stays in its files, and the checkpoints know.
+        case gaveUp(CallFailure?)
+    }
+
+    init(once: Bool, patience: Duration, ended: Doorbell) {
+        (self.once, self.patience, self.ended) = (once, patience, ended)
+    }
+
+    /// When the lane must have ended, once a stop was asked for.
+    var deadline: ContinuousClock.Instant? {
+        get { state.withLock { $0.deadline } }
+        set { state.withLock { $0.deadline = newValue } }
+    }
+
+    /// The last call that failed, for the message at the end.
+    var lastFailure: CallFailure? {
+        get { state.withLock { $0.lastFailure } }
+        set { state.withLock { $0.lastFailure = newValue } }
+    }
+
+    var toldFallback: Bool {
+        get { state.withLock { $0.toldFallback } }
+        set { state.withLock { $0.toldFallback = newValue } }
+    }
+
+    var end: End? { state.withLock { $0.end } }
+
+    func finish(_ end: End) {
+        state.withLock { $0.end = end }
+        ended.ringAlways()
+    }
+}

@@ -1,0 +1,71 @@
+public import Synchronization
+
+/// What the collectors of one agent have done.
+///
+/// Each adds once a batch; anyone reads.
+public struct CollectorCounters: ~Copyable, Sendable {
+    /// Bytes read from files and handed to the lane.
+    public let bytesRead = Atomic<Int>(0)
+    /// Bytes of tailed files that were not read yet, by the last look.
+    public let bytesBehind = Atomic<Int>(0)
+    public let filesOpen = Atomic<Int>(0)
+    public let filesTruncated = Atomic<Int>(0)
+    public let filesRotated = Atomic<Int>(0)
+    /// Lines above `max_record` that were cut, and the bytes that truncation dropped.
+    public let linesOversize = Atomic<Int>(0)
+    public let bytesTruncated = Atomic<Int>(0)
+    /// Bytes of files that were deleted or truncated away before they could be read.
+    public let bytesLost = Atomic<Int>(0)
+    public let errors = Atomic<Int>(0)
+
+    public init() {}
+}
+
+/// What one lane has done.
+///
+/// Its thread adds to them once a batch; anyone reads.
+public struct LaneCounters: ~Copyable, Sendable {
+    /// User records taken out of the rings, and their bytes.
+    public let records = Atomic<Int>(0)
+    public let bytes = Atomic<Int>(0)
+    /// Kinesis records sealed: aggregates and single records.
+    public let aggregates = Atomic<Int>(0)
+    public let calls = Atomic<Int>(0)
+    /// User records and bytes that Kinesis has acknowledged.
+    public let recordsDelivered = Atomic<Int>(0)
+    public let bytesDelivered = Atomic<Int>(0)
+    public let aggregatesDelivered = Atomic<Int>(0)
+    /// Kinesis records that were refused and sent again.
+    public let retried = Atomic<Int>(0)
+    public let throttled = Atomic<Int>(0)
+    /// Calls that ended without a usable answer.
+    public let callsFailed = Atomic<Int>(0)
+    /// User records in calls that may have been stored although no answer came: each may be in the stream twice.
+    public let duplicatesPossible = Atomic<Int>(0)
+    /// Kinesis records that a shard took which does not hold all their hash keys: sent again, regrouped.
+    public let misplaced = Atomic<Int>(0)
+    public let shards = Atomic<Int>(0)
+    public let inFlight = Atomic<Int>(0)
+    /// Bytes of sealed aggregates that wait for a call.
+    public let bytesQueued = Atomic<Int>(0)
+
+    public init() {}
+}
+
+/// All counters of an agent.
+public final class Counters: Sendable {
+    public let collectors = CollectorCounters()
+    public let lane = LaneCounters()
+
+    public init() {}
+}
+
+extension Atomic<Int> {
+    /// Adds `amount`, in no order with anything else.
+    func add(_ amount: Int) { add(amount, ordering: .relaxed) }
+
+    func set(_ value: Int) { store(value, ordering: .relaxed) }
+
+    /// The value as it is now.
+    public var now: Int { load(ordering: .relaxed) }
+}

@@ -1,0 +1,96 @@
+import Kinesis
+public import Logging
+internal import Platform
+import Synchronization
+
+/// Writes each event as one line on standard error: time, level, message, and what it is about.
+///
+///     2026-11-21T01:40:00.123Z notice file rotated path=/var/log/app.log offset=1234
+///
+/// Messages are constant texts and details are metadata, so that a flood of one message can be told from many events: of
+/// each message a few pass in ten seconds, and the next that passes says how many did not.
+public struct LogLine: LogHandler {
+    public var logLevel: Logger.Level
+    public var metadata: Logger.Metadata = [:]
+    private let label: String
+    private let limiter: Limiter
+
+    public init(label: String, level: Logger.Level) {
+        (self.label, logLevel, limiter) = (label, level, Limiter())
+    }
+
+    public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    public func log(event: LogEvent) {
+        let text = event.message.description
+        guard let suppressed = limiter.admit(text, now: .now) else { return }
+        let milliseconds = Machine.wallMilliseconds()
+        var line = "\(Self.timestamp(milliseconds)) \(event.level.rawValue) \(text)"
+        let all = metadata.merging(event.metadata ?? [:]) { _, new in new }
+        for (key, value) in all.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
+        if suppressed > 0 { line += " suppressed=\(suppressed)" }
+        StandardError.write(line + "\n")
+    }
+
+    private static func timestamp(_ milliseconds: Int64) -> String {
+        let time = SigningTime(unixSeconds: milliseconds / 1000).text
+        func part(_ from: Int, _ count: Int) -> Substring { time.dropFirst(from).prefix(count) }
+        let fraction = String(1000 + milliseconds % 1000).dropFirst()
+        return "\(part(0, 4))-\(part(4, 2))-\(part(6, 2))T\(part(9, 2)):\(part(11, 2)):\(part(13, 2)).\(fraction)Z"
+    }
+
+    /// A value with spaces, quotes or control characters is quoted, so that an event stays one line.
+    private static func quoted(_ value: String) -> String {
+        let plain = value.unicodeScalars.allSatisfy { $0.value > 0x20 && $0 != "\"" && $0.value != 0x7f }
+        if plain && !value.isEmpty { return value }
+        return String(decoding: WireFormat.json.encode(.text(value)), as: UTF8.self)
+    }
+
+    private final class Limiter: Sendable {
+        private struct Window {
+            var start: ContinuousClock.Instant
+            var passed = 0
+            var suppressed = 0
+        }
+
+        private let windows = Mutex<[String: Window]>([:])
+        private static let mostInWindow = 5
+        private static let window: Duration = .seconds(10)
+
+        /// How many equal messages were held back before this one; nil: hold this one back.
+        func admit(_ text: String, now: ContinuousClock.Instant) -> Int? {
+            windows.withLock { windows in
+                var window = windows[text] ?? Window(start: now)
+                if now - window.start >= Self.window {
+                    window.start = now
+                    window.passed = 0
+                }
+                defer { windows[text] = window }
+                guard window.passed < Self.mostInWindow else {
+                    window.suppressed += 1
+                    return nil
+                }
+                window.passed += 1
+                defer { window.suppressed = 0 }
+                return window.suppressed
+            }
+        }
+    }
+}
+
+extension Configuration.LogLevel {
+    /// The level of swift-log.
+    public var level: Logger.Level {
+        switch self {
+        case .trace: .trace
+        case .debug: .debug
+        case .info: .info
+        case .notice: .notice
+        case .warning: .warning
+        case .error: .error
+        }
+    }
+}

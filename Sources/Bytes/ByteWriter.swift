@@ -1,0 +1,84 @@
+/// Bytes that grow at their end and keep their memory when cleared: bodies, heads, and other text for the wire.
+///
+/// Amortised constant cost a byte; no allocation once it has reached its usual size.
+@safe
+public struct ByteWriter: ~Copyable {
+    @usableFromInline var memory: UnsafeMutableRawBufferPointer
+    public private(set) var count = 0
+
+    public init(capacity: Int = 256) {
+        unsafe memory = .allocate(byteCount: max(capacity, 16), alignment: 16)
+    }
+
+    deinit { unsafe memory.deallocate() }
+
+    /// Forgets the bytes; gives memory above `keeping` back.
+    public mutating func clear(keeping: Int = .max) {
+        count = 0
+        guard unsafe memory.count > keeping else { return }
+        unsafe memory.deallocate()
+        unsafe memory = .allocate(byteCount: max(keeping, 16), alignment: 16)
+    }
+
+    public mutating func append(_ byte: UInt8) {
+        reserve(1)
+        unsafe memory[count] = byte
+        count += 1
+    }
+
+    public mutating func append(_ bytes: Span<UInt8>) {
+        guard bytes.count > 0 else { return }
+        reserve(bytes.count)
+        unsafe bytes.withUnsafeBytes {
+            unsafe (memory.baseAddress! + count).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+        }
+        count += bytes.count
+    }
+
+    public mutating func append(_ text: StaticString) {
+        reserve(text.utf8CodeUnitCount)
+        unsafe (memory.baseAddress! + count).copyMemory(from: text.utf8Start, byteCount: text.utf8CodeUnitCount)
+        count += text.utf8CodeUnitCount
+    }
+
+    public mutating func append(text: String) {
+        var text = text
+        text.withUTF8 { utf8 in unsafe append(Span(_unsafeBytes: UnsafeRawBufferPointer(utf8))) }
+    }
+
+    /// Lends room for up to `most` bytes to `fill`, which says how many it used.
+    public mutating func append(upTo most: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) {
+        reserve(most)
+        let used = unsafe fill(.init(rebasing: memory[count..<count + most]))
+        precondition((0...most).contains(used))
+        count += used
+    }
+
+    /// Lends the bytes written so far, or those in `range`.
+    public func withBytes<Result, Failure: Error>(
+        _ range: Range<Int>? = nil,
+        _ body: (Span<UInt8>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let range = range ?? 0..<count
+        precondition(range.upperBound <= count)
+        return try unsafe body(Span(_unsafeBytes: UnsafeRawBufferPointer(rebasing: memory[range])))
+    }
+
+    /// Lends the memory itself, for a C call that keeps the address while this value is not touched.
+    @unsafe
+    public var bytes: UnsafeRawBufferPointer { unsafe .init(rebasing: memory[0..<count]) }
+
+    /// A copy of the bytes.
+    public var array: [UInt8] { unsafe Array(bytes) }
+
+    private mutating func reserve(_ more: Int) {
+        guard unsafe count + more > memory.count else { return }
+        let larger = unsafe UnsafeMutableRawBufferPointer.allocate(
+            byteCount: max(count + more, memory.count * 2),
+            alignment: 16
+        )
+        unsafe larger.copyMemory(from: bytes)
+        unsafe memory.deallocate()
+        unsafe memory = larger
+    }
+}

@@ -1,0 +1,48 @@
+#pragma once
+#include <stdint.h>
+
+// What Glibc's Swift module leaves out or hides behind variadic calls and macros. Each returns -errno on failure.
+
+/// Opens `path` for reading, without waiting on a FIFO and without becoming its terminal. Returns the descriptor.
+int clinux_open_read(const char *path);
+/// Creates or empties `path` for writing. Returns the descriptor.
+int clinux_open_write(const char *path, unsigned mode);
+/// Opens or creates `path` for writing at its end. Returns the descriptor.
+int clinux_open_append(const char *path, unsigned mode);
+/// Opens the folder `path`, to sync it. Returns the descriptor.
+int clinux_open_folder(const char *path);
+/// Opens or creates `path` for the lock that one process holds at a time. Returns the descriptor.
+int clinux_open_lock(const char *path);
+/// Takes the write lock of the whole file (fcntl's record lock of an open file description). 0, or -EAGAIN if it is held.
+int clinux_lock(int fd);
+
+/// What identifies a file and how large it is.
+struct clinux_file {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t size;
+    uint64_t links;
+    /// 1 a regular file, 2 a folder, 0 anything else.
+    int kind;
+};
+int clinux_stat(const char *path, struct clinux_file *out);
+int clinux_fstat(int fd, struct clinux_file *out);
+
+/// An eventfd that does not block.
+int clinux_eventfd(void);
+/// An inotify descriptor that does not block.
+int clinux_inotify(void);
+/// Watches the folder `path` for what a tailing collector cares about. Returns the watch's number.
+int clinux_watch_folder(int fd, const char *path);
+/// Which part of an inotify mask says what.
+int clinux_mask_is_overflow(uint32_t mask);
+int clinux_mask_is_modify(uint32_t mask);
+
+/// Blocks SIGTERM, SIGINT and SIGHUP in this thread and those it starts, ignores SIGPIPE, and returns a signalfd for them.
+int clinux_stop_signals(void);
+/// The next stop signal that waits on a signalfd, or 0.
+int clinux_next_signal(int fd);
+/// Names the calling thread; 15 bytes at most.
+void clinux_name_thread(const char *name);
+/// Whether a process has the number `pid`.
+int clinux_process_exists(int pid);

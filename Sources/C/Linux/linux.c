@@ -1,0 +1,85 @@
+#include "CLinux.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int result(int value) { return value < 0 ? -errno : value; }
+
+int clinux_open_read(const char *path) { return result(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)); }
+
+int clinux_open_write(const char *path, unsigned mode) {
+    return result(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+}
+
+int clinux_open_append(const char *path, unsigned mode) {
+    return result(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, mode));
+}
+
+int clinux_open_folder(const char *path) { return result(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
+
+int clinux_open_lock(const char *path) { return result(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640)); }
+
+int clinux_lock(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return result(fcntl(fd, F_OFD_SETLK, &lock));
+}
+
+static int describe(int failed, const struct stat *s, struct clinux_file *out) {
+    if (failed) return -errno;
+    out->device = s->st_dev;
+    out->inode = s->st_ino;
+    out->size = s->st_size < 0 ? 0 : (uint64_t)s->st_size;
+    out->links = s->st_nlink;
+    out->kind = S_ISREG(s->st_mode) ? 1 : S_ISDIR(s->st_mode) ? 2 : 0;
+    return 0;
+}
+
+int clinux_stat(const char *path, struct clinux_file *out) {
+    struct stat s;
+    return describe(stat(path, &s), &s, out);
+}
+
+int clinux_fstat(int fd, struct clinux_file *out) {
+    struct stat s;
+    return describe(fstat(fd, &s), &s, out);
+}
+
+int clinux_eventfd(void) { return result(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+
+int clinux_inotify(void) { return result(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)); }
+
+int clinux_watch_folder(int fd, const char *path) {
+    return result(inotify_add_watch(
+        fd, path, IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR));
+}
+
+int clinux_mask_is_overflow(uint32_t mask) { return (mask & IN_Q_OVERFLOW) != 0; }
+int clinux_mask_is_modify(uint32_t mask) { return (mask & (IN_MODIFY | IN_ISDIR)) == IN_MODIFY; }
+
+int clinux_stop_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    signal(SIGPIPE, SIG_IGN);
+    int failed = pthread_sigmask(SIG_BLOCK, &set, 0);
+    if (failed) return -failed;
+    return result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int clinux_next_signal(int fd) {
+    struct signalfd_siginfo info;
+    return read(fd, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
+}
+
+void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+int clinux_process_exists(int pid) { return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM); }

@@ -1,0 +1,478 @@
+public import Bytes
+
+/// The key a record travels under, and where that puts it.
+public struct RecordKey: Sendable, Equatable {
+    /// 1 to 256 characters of UTF-8.
+    public let partitionKey: [UInt8]
+    /// The hash key that places the record: MD5 of the partition key, unless it is given explicitly.
+    public let hash: HashKey
+    /// The explicit hash key in the API's decimal form; empty when MD5(partition key) places the record.
+    public let explicitHashKey: [UInt8]
+
+    /// A record that its partition key places.
+    public init(partitionKey: [UInt8], _ md5: borrowing MD5) {
+        self.partitionKey = partitionKey
+        hash = HashKey(partitionKey: partitionKey.span, md5)
+        explicitHashKey = []
+    }
+
+    /// A record that is placed by `hash`, whatever its partition key.
+    public init(partitionKey: [UInt8], explicit hash: HashKey) {
+        self.partitionKey = partitionKey
+        self.hash = hash
+        explicitHashKey = Array(hash.description.utf8)
+    }
+}
+
+/// The KPL's aggregated record, written as finished bytes while records arrive.
+///
+///     F3 89 9A C2 | protobuf AggregatedRecord | MD5 of the protobuf
+///
+/// Records are appended as protobuf behind room for the key tables, which are written in front of them at the seal: the
+/// result is what libprotobuf-c would pack, byte for byte, and its size is known before each append. One record alone is
+/// sealed as it is, without framing. Within one aggregate give all records an explicit hash key or none (aws_kinesis_agg
+/// misreads a mixture).
+///
+/// Format: https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md
+@safe
+public struct AggregateWriter: ~Copyable {
+    public static let magic: [UInt8] = [0xf3, 0x89, 0x9a, 0xc2]
+    static let checksumSize = 16
+
+    /// Bytes of a sealed aggregate at most; only a record that is larger by itself passes it.
+    public let maxSize: Int
+    /// Records of an aggregate at most; 0: as many as fit.
+    public let maxRecords: Int
+
+    public private(set) var recordCount = 0
+    /// Bytes of user data: the records without framing and keys.
+    public private(set) var userBytes = 0
+    /// When the oldest record was taken in.
+    public private(set) var firstReceipt: ContinuousClock.Instant?
+
+    private var memory: PooledBytes
+    private let pool: BufferPool
+    private var used = headroom
+    private var partitionKeys = KeyTable(tag: 1)
+    private var explicitHashKeys = KeyTable(tag: 2)
+    private var firstKey: RecordKey?
+    private var hashes = HashKey.lowest...HashKey.lowest
+    /// Where the payload of the first record lies: what is sent if no other joins it.
+    private var firstPayload = 0..<0
+    private var runs: [Run] = []
+    /// What to start the next aggregate with: as much as this shard needed last time.
+    private var usualSize = 0
+
+    /// Bytes kept free in front of the records for the magic and the usual key tables.
+    private static let headroom = 320
+    /// Bytes kept free behind them, so that fixed-width stores may overshoot; the checksum goes there in the end.
+    private static let tailroom = 32
+
+    /// - Parameters:
+    ///   - maxSize: bytes of a sealed aggregate.
+    ///   - maxRecords: records of one; 0: as many as fit.
+    ///   - pool: where its memory comes from.
+    public init(maxSize: Int, maxRecords: Int = 0, pool: BufferPool) {
+        (self.maxSize, self.maxRecords, self.pool) = (maxSize, maxRecords, pool)
+        memory = PooledBytes(emptyFrom: pool)
+    }
+
+    public var isEmpty: Bool { recordCount == 0 }
+
+    /// Bytes the aggregate would have if it were sealed now, as an aggregate (with framing).
+    public var size: Int {
+        Self.magic.count + partitionKeys.encoded.count + explicitHashKeys.encoded.count + (used - Self.headroom)
+            + Self.checksumSize
+    }
+
+    /// Bytes the aggregate would have with one more record of `count` bytes under `key`.
+    public func size(adding count: Int, under key: borrowing RecordKey) -> Int {
+        let (partition, explicit) = indices(of: key)
+        return size + cost(adding: count, key, partition, explicit)
+    }
+
+    /// Appends a record, unless that would make it too large.
+    ///
+    /// The first record of an aggregate is always taken, whatever its size. Costs no allocation while the aggregate has
+    /// memory and the key is known.
+    /// - Parameters:
+    ///   - run: where the record came from.
+    ///   - receipt: when it was taken in.
+    /// - Returns: false when the aggregate must be sealed first.
+    public mutating func append(
+        _ record: Span<UInt8>,
+        under key: borrowing RecordKey,
+        from run: Run,
+        receipt: ContinuousClock.Instant
+    ) -> Bool {
+        var (partition, explicit) = indices(of: key)
+        let cost = cost(adding: record.count, key, partition, explicit)
+        let isNew = partition == nil || (explicit == nil && !key.explicitHashKey.isEmpty)
+        guard isEmpty || (size + cost <= maxSize && hasRoomForRecord && (!isNew || hasRoomForKey)) else {
+            return false
+        }
+        open(under: key, receipt: receipt)
+        add(key, &partition, &explicit)
+        let frame = Frame(partition!, key.explicitHashKey.isEmpty ? nil : explicit)
+        reserve(frame.size(of: record.count))
+        unsafe record.withUnsafeBytes { unsafe put($0, frame) }
+        note(run)
+        return true
+    }
+
+    /// Appends the lines of `block` from `offset` on, without their line ends, until the block ends or the aggregate is
+    /// full.
+    ///
+    /// A line ends with LF; a CR before it belongs to the end. The inner loop of the agent: one search and one copy a
+    /// line, no call that is not inlined, no allocation.
+    /// - Parameters:
+    ///   - block: whole lines; a line end behind the last may be missing, as at the end of a file.
+    ///   - offset: where the next line starts; moved past those that were taken.
+    ///   - longest: bytes of a record at most; the loop stops before a longer line.
+    ///   - source: the source the block came from.
+    ///   - position: the position of the block's first byte in it.
+    public mutating func appendLines(
+        of block: Span<UInt8>,
+        from offset: inout Int,
+        longest: Int,
+        under key: borrowing RecordKey,
+        source: UInt32,
+        position: UInt64,
+        receipt: ContinuousClock.Instant
+    ) -> LineStop {
+        var (partition, explicit) = indices(of: key)
+        let start = offset
+        let before = recordCount
+        var stop = LineStop.blockEnded
+        while offset < block.count {
+            let end = block.firstOffset(of: 10, from: offset) ?? block.count
+            let count = end > offset && block[end - 1] == 13 ? end - 1 - offset : end - offset
+            if count > longest {
+                stop = .longLine
+                break
+            }
+            if isEmpty {
+                open(under: key, receipt: receipt)
+                add(key, &partition, &explicit)
+            } else if partition == nil || (explicit == nil && !key.explicitHashKey.isEmpty) {
+                let cost = cost(adding: count, key, partition, explicit)
+                if size + cost > maxSize || !hasRoomForRecord || !hasRoomForKey {
+                    stop = .aggregateFull
+                    break
+                }
+                add(key, &partition, &explicit)
+            }
+            let frame = Frame(partition!, key.explicitHashKey.isEmpty ? nil : explicit)
+            let taken = unsafe block.withUnsafeBytes { unsafe putLines($0, &offset, longest, frame) }
+            if !taken {
+                stop = .aggregateFull
+                break
+            }
+        }
+        if recordCount > before {
+            note(Run(source: source, first: position + UInt64(start), end: position + UInt64(offset)))
+        }
+        return stop
+    }
+
+    /// Why `appendLines` stopped.
+    public enum LineStop: Equatable {
+        /// Every line was taken.
+        case blockEnded
+        /// Seal, and go on.
+        case aggregateFull
+        /// The next line is longer than `longest`.
+        case longLine
+    }
+
+    /// Ends the aggregate and starts the next; nil when it is empty.
+    ///
+    /// - Parameter shard: the shard it was filled for.
+    public mutating func seal(for shard: ShardID, _ md5: borrowing MD5) -> SealedAggregate? {
+        guard !isEmpty, let key = firstKey.take() else { return nil }
+        var bytes = PooledBytes(emptyFrom: pool)
+        swap(&bytes, &memory)
+        let data: Range<Int>
+        if recordCount == 1 {
+            data = firstPayload
+        } else {
+            data = writeEnds(into: &bytes, md5)
+        }
+        let sealed = SealedAggregate(
+            bytes: bytes,
+            data: data,
+            recordCount: recordCount,
+            userBytes: userBytes,
+            key: SealedAggregate.Key(
+                partitionKey: recordCount == 1 ? key.partitionKey : SealedAggregate.aggregatePartitionKey,
+                explicitHashKey: recordCount == 1 && key.explicitHashKey.isEmpty ? nil : key.hash
+            ),
+            hashes: hashes,
+            shard: shard,
+            runs: runs,
+            firstReceipt: firstReceipt!
+        )
+        // One record above the limit says nothing about the next aggregate.
+        usualSize = min(used + Self.tailroom, maxSize + 512)
+        (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, Self.headroom)
+        partitionKeys.removeAll()
+        explicitHashKeys.removeAll()
+        runs = []
+        return sealed
+    }
+
+    /// Writes the magic and the key tables right before the records and the checksum behind them.
+    private mutating func writeEnds(into bytes: inout PooledBytes, _ md5: borrowing MD5) -> Range<Int> {
+        let tables = partitionKeys.encoded.count + explicitHashKeys.encoded.count
+        let missing = max(0, Self.magic.count + tables - Self.headroom)
+        if missing > 0 {
+            // Many distinct keys: make room in front, once an aggregate.
+            bytes.grow(
+                toAtLeast: used + missing + Self.tailroom,
+                keeping: Self.headroom..<used,
+                movedBy: missing
+            )
+        }
+        let records = Self.headroom + missing
+        let end = used + missing
+        let start = records - tables - Self.magic.count
+        var at = unsafe bytes.base + start
+        unsafe Self.magic.withUnsafeBytes { unsafe at.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        unsafe at += Self.magic.count
+        for table in 0..<2 {
+            let encoded = unsafe table == 0 ? partitionKeys.encoded.bytes : explicitHashKeys.encoded.bytes
+            guard encoded.count > 0 else { continue }
+            unsafe at.copyMemory(from: encoded.baseAddress!, byteCount: encoded.count)
+            unsafe at += encoded.count
+        }
+        let sum = bytes.withBytes(start + Self.magic.count..<end) { md5.sum(of: $0) }
+        unsafe (bytes.base + end).storeBytes(of: sum, as: InlineArray<16, UInt8>.self)
+        return start..<end + Self.checksumSize
+    }
+}
+
+extension AggregateWriter {
+    /// The bytes between a record's length and its data, the same for every record under a key.
+    fileprivate struct Frame {
+        /// 08 partition-key-index [10 explicit-hash-key-index] 1A, as one little-endian number: with fewer than 2^14 keys
+        /// each it takes at most seven bytes.
+        let bits: UInt64
+        let count: Int
+
+        @inline(__always)
+        init(_ partition: Int, _ explicit: Int?) {
+            var (bits, shift): (UInt64, UInt64) = (0x08, 8)
+            func add(_ byte: UInt64) {
+                bits |= byte << shift
+                shift += 8
+            }
+            func add(index: Int) {
+                if index < 0x80 { return add(UInt64(index)) }
+                add(UInt64(index & 0x7f) | 0x80)
+                add(UInt64(index >> 7))
+            }
+            add(index: partition)
+            if let explicit {
+                add(0x10)
+                add(index: explicit)
+            }
+            add(0x1a)
+            (self.bits, count) = (bits, Int(shift / 8))
+        }
+
+        /// Bytes a record of `count` bytes takes in the aggregate.
+        @inline(__always)
+        func size(of count: Int) -> Int {
+            let inner = self.count + Varint.size(UInt64(count)) + count
+            return 1 + Varint.size(UInt64(inner)) + inner
+        }
+    }
+
+    /// Keys of one kind an aggregate may hold, so that an index takes two bytes.
+    private static let mostKeys = 1 << 14
+
+    private var hasRoomForRecord: Bool { maxRecords == 0 || recordCount < maxRecords }
+    private var hasRoomForKey: Bool { partitionKeys.count < Self.mostKeys && explicitHashKeys.count < Self.mostKeys }
+
+    private func indices(of key: borrowing RecordKey) -> (partition: Int?, explicit: Int?) {
+        guard !isEmpty else { return (nil, nil) }
+        return (
+            partitionKeys.index(of: key.partitionKey.span),
+            key.explicitHashKey.isEmpty ? nil : explicitHashKeys.index(of: key.explicitHashKey.span)
+        )
+    }
+
+    private static func cost(ofTablesFor key: borrowing RecordKey, _ partition: Int?, _ explicit: Int?) -> Int {
+        (partition == nil ? KeyTable.cost(of: key.partitionKey.count) : 0)
+            + (explicit == nil && !key.explicitHashKey.isEmpty ? KeyTable.cost(of: key.explicitHashKey.count) : 0)
+    }
+
+    private func cost(
+        adding count: Int,
+        _ key: borrowing RecordKey,
+        _ partition: Int?,
+        _ explicit: Int?
+    ) -> Int {
+        let frame = Frame(
+            partition ?? partitionKeys.count,
+            key.explicitHashKey.isEmpty ? nil : explicit ?? explicitHashKeys.count
+        )
+        return Self.cost(ofTablesFor: key, partition, explicit) + frame.size(of: count)
+    }
+
+    private mutating func open(under key: borrowing RecordKey, receipt: ContinuousClock.Instant) {
+        guard isEmpty else { return }
+        memory = PooledBytes(atLeast: max(usualSize, Self.headroom + 512), from: pool)
+        firstKey = copy key
+        firstReceipt = receipt
+        hashes = key.hash...key.hash
+    }
+
+    private mutating func add(_ key: borrowing RecordKey, _ partition: inout Int?, _ explicit: inout Int?) {
+        if !hashes.contains(key.hash) {
+            hashes = min(hashes.lowerBound, key.hash)...max(hashes.upperBound, key.hash)
+        }
+        if partition == nil { partition = partitionKeys.add(key.partitionKey.span) }
+        if explicit == nil, !key.explicitHashKey.isEmpty { explicit = explicitHashKeys.add(key.explicitHashKey.span) }
+    }
+
+    private mutating func reserve(_ count: Int) {
+        let needed = used + count + Self.tailroom
+        guard memory.capacity < needed else { return }
+        // By four: the pool's sizes. Only the records move; the tables are not written yet.
+        memory.grow(toAtLeast: max(needed, min(memory.capacity * 4, maxSize + 512)), keeping: Self.headroom..<used)
+    }
+
+    private mutating func note(_ run: Run) {
+        if let last = runs.last, last.source == run.source, last.end == run.first {
+            runs[runs.count - 1].end = run.end
+        } else {
+            runs.append(run)
+        }
+    }
+
+    @unsafe
+    private mutating func put(_ record: UnsafeRawBufferPointer, _ frame: Frame) {
+        var out = unsafe memory.base + used
+        let begin = unsafe out
+        unsafe out.storeBytes(of: 0x1a, as: UInt8.self)
+        unsafe out = Varint.store(
+            UInt64(frame.count + Varint.size(UInt64(record.count)) + record.count),
+            at: out + 1
+        )
+        unsafe out.storeBytes(of: frame.bits, as: UInt64.self)
+        unsafe out = Varint.store(UInt64(record.count), at: out + frame.count)
+        if let base = record.baseAddress { unsafe out.copyMemory(from: base, byteCount: record.count) }
+        let payload = unsafe used + (out - begin)
+        if recordCount == 0 { firstPayload = payload..<payload + record.count }
+        used = payload + record.count
+        recordCount += 1
+        userBytes += record.count
+    }
+
+    /// Takes lines until the block ends, a line is longer than `longest`, or the aggregate is full, which it returns as
+    /// false.
+    @unsafe
+    private mutating func putLines(
+        _ block: UnsafeRawBufferPointer,
+        _ offset: inout Int,
+        _ longest: Int,
+        _ frame: Frame
+    ) -> Bool {
+        while offset < block.count {
+            let rest = unsafe UnsafeRawBufferPointer(rebasing: block[offset...])
+            let lineEnd = unsafe rest.firstOffset(of: 10)
+            let end = lineEnd ?? rest.count
+            let count = unsafe end > 0 && rest[end - 1] == 13 ? end - 1 : end
+            if count > longest { return true }
+            let cost = frame.size(of: count)
+            if recordCount > 0 {
+                if size + cost > maxSize || !hasRoomForRecord { return false }
+            }
+            reserve(cost)
+            unsafe put(UnsafeRawBufferPointer(rebasing: rest[..<count]), frame)
+            offset += lineEnd == nil ? end : end + 1
+        }
+        return true
+    }
+}
+
+/// A finished aggregate, or a single record, with all that sending it, settling it and sending it again needs.
+@safe
+public final class SealedAggregate {
+    private let bytes: PooledBytes
+    private let data: Range<Int>
+    public let recordCount: Int
+    /// Bytes of the user records, without framing and keys.
+    public let userBytes: Int
+    public let key: Key
+    /// The lowest and the highest hash key of its records: a shard whose range holds both holds them all.
+    public let hashes: ClosedRange<HashKey>
+    /// The shard it was filled for: every record of it lies in that shard's range, as the map was then.
+    public let shard: ShardID
+    /// Where its records came from, in the order of each source.
+    public let runs: [Run]
+    /// When its oldest record was taken in.
+    public let firstReceipt: ContinuousClock.Instant
+    /// Calls it has been part of.
+    public var attempts = 0
+    /// What it was regrouped from, if it was: that settles as a whole, once all that became of it has settled.
+    public var origin: Origin?
+
+    /// An aggregate whose records travel on in several others.
+    public final class Origin {
+        public let runs: [Run]
+        /// Aggregates that have not settled.
+        public var unsettled: Int
+
+        public init(runs: [Run], unsettled: Int) { (self.runs, self.unsettled) = (runs, unsettled) }
+    }
+
+    /// What the Kinesis record is addressed by.
+    public struct Key: Equatable, Sendable {
+        public var partitionKey: [UInt8]
+        /// Where an aggregate goes; nil for a single record that its partition key places.
+        public var explicitHashKey: HashKey?
+    }
+
+    /// The KPL's partition key of every aggregate: "a".
+    public static let aggregatePartitionKey = Array("a".utf8)
+
+    init(
+        bytes: consuming PooledBytes,
+        data: Range<Int>,
+        recordCount: Int,
+        userBytes: Int,
+        key: Key,
+        hashes: ClosedRange<HashKey>,
+        shard: ShardID,
+        runs: [Run],
+        firstReceipt: ContinuousClock.Instant
+    ) {
+        self.bytes = bytes
+        (self.data, self.recordCount, self.userBytes, self.key) = (data, recordCount, userBytes, key)
+        (self.hashes, self.shard, self.runs, self.firstReceipt) = (hashes, shard, runs, firstReceipt)
+    }
+
+    /// Bytes that count against a call's and a shard's limits: data and partition key.
+    public var size: Int { data.count + key.partitionKey.count }
+
+    /// Bytes of data.
+    public var dataCount: Int { data.count }
+
+    /// Bytes of memory it holds.
+    public var footprint: Int { bytes.capacity }
+
+    /// Lends the data: what goes into the Kinesis record.
+    public func withData<Result, Failure: Error>(
+        _ body: (Span<UInt8>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try bytes.withBytes(data, body)
+    }
+
+    /// The data's memory, which stays where it is as long as this object lives: for a call that sends it in place.
+    @unsafe
+    public var unsafeData: UnsafeRawBufferPointer {
+        unsafe UnsafeRawBufferPointer(start: bytes.base + data.lowerBound, count: data.count)
+    }
+}

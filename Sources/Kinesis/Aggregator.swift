@@ -1,0 +1,325 @@
+public import Bytes
+
+// Concurrency: an aggregator belongs to its lane's thread.
+
+/// The open aggregates of a stream's shards: finds each record's shard and appends it there.
+public struct Aggregator: ~Copyable {
+    /// How a record's place is chosen.
+    public enum Placement: Equatable, Sendable {
+        /// To one shard after another, those with room first; aggregates fill at once.
+        case spread
+        /// To a random shard for each record, by the shards' widths.
+        case random
+        /// By the key that comes with each block.
+        case key
+    }
+
+    public struct Limits: Sendable {
+        /// Bytes of an aggregate.
+        public var size = 50 << 10
+        /// Records of an aggregate; 0: as many as fit.
+        public var records = 0
+        /// Bytes of a record; longer lines are split or truncated.
+        public var record = Kinesis.Limits.recordBytes - Kinesis.Limits.partitionKeyCharacters
+        /// Whether the rest of a line above `record` is dropped, and not sent as further records.
+        public var truncates = false
+
+        public init() {}
+    }
+
+    private let placement: Placement
+    private let limits: Limits
+    public let map: ShardMap
+    private var writers: FixedArray<AggregateWriter>
+    /// For placement without a key: each shard's own.
+    private let shardKeys: [RecordKey]
+    private let md5 = MD5()
+    private var random: SplitMix64
+    /// The shard that `spread` fills now.
+    private var current: Int
+    /// Shards with an open aggregate.
+    private var open: [Int] = []
+
+    /// User records and bytes taken in since the last `takeCounts`.
+    private var records = 0
+    private var bytes = 0
+    private var oversize = 0
+
+    /// The partition key of records that are placed without one.
+    public static let anyPartitionKey = Array("a".utf8)
+
+    /// - Parameter seed: for `spread`'s first shard and `random`'s choices: agents must differ.
+    public init(_ placement: Placement, _ limits: Limits, map: ShardMap, pool: BufferPool, seed: UInt64) {
+        (self.placement, self.limits, self.map) = (placement, limits, map)
+        random = SplitMix64(seed: seed)
+        writers = FixedArray(count: map.count) { _ in
+            AggregateWriter(maxSize: limits.size, maxRecords: limits.records, pool: pool)
+        }
+        // All records of such an aggregate have one hash key, so whatever becomes of the shard, they stay together.
+        shardKeys = map.shards.map { RecordKey(partitionKey: Self.anyPartitionKey, explicit: $0.range.lowerBound) }
+        current = Int(random.next() % UInt64(map.count))
+    }
+
+    /// Takes the lines of a block, each a record.
+    ///
+    /// - Parameters:
+    ///   - block: whole lines.
+    ///   - key: where the placement needs one.
+    ///   - position: of the block's first byte in its source.
+    ///   - batcher: gets the aggregates that are full.
+    public mutating func take(
+        lines block: Span<UInt8>,
+        under key: RecordKey?,
+        source: UInt32,
+        position: UInt64,
+        receipt: ContinuousClock.Instant,
+        into batcher: inout Batcher
+    ) {
+        var offset = 0
+        while offset < block.count {
+            if placement == .random {
+                takeOneLine(of: block, &offset, source, position, receipt, &batcher)
+                continue
+            }
+            let shard = key.map { map.index(of: $0.hash) } ?? current
+            let wasEmpty = writers[shard].isEmpty
+            let before = (writers[shard].recordCount, writers[shard].userBytes)
+            let stop: AggregateWriter.LineStop
+            if let key {
+                stop = writers[shard].appendLines(
+                    of: block,
+                    from: &offset,
+                    longest: limits.record,
+                    under: key,
+                    source: source,
+                    position: position,
+                    receipt: receipt
+                )
+            } else {
+                stop = writers[shard].appendLines(
+                    of: block,
+                    from: &offset,
+                    longest: limits.record,
+                    under: shardKeys[shard],
+                    source: source,
+                    position: position,
+                    receipt: receipt
+                )
+            }
+            records += writers[shard].recordCount - before.0
+            bytes += writers[shard].userBytes - before.1
+            if wasEmpty, !writers[shard].isEmpty { open.append(shard) }
+            switch stop {
+            case .blockEnded: break
+            case .aggregateFull: seal(shard, &batcher, receipt)
+            case .longLine: takeLongLine(of: block, &offset, key, source, position, receipt, &batcher)
+            }
+        }
+    }
+
+    /// Takes one record.
+    ///
+    /// - Parameter run: where it came from.
+    public mutating func take(
+        record: Span<UInt8>,
+        under key: RecordKey?,
+        from run: Run,
+        receipt: ContinuousClock.Instant,
+        into batcher: inout Batcher
+    ) {
+        let shard =
+            switch placement {
+            case .spread: current
+            case .random: map.index(of: HashKey(UInt128(random.next()) << 64 | UInt128(random.next())))
+            case .key: key.map { map.index(of: $0.hash) } ?? current
+            }
+        put(record, in: shard, under: key, run, receipt, &batcher)
+    }
+
+    private mutating func put(
+        _ record: Span<UInt8>,
+        in shard: Int,
+        under key: RecordKey?,
+        _ run: Run,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        let key = key ?? shardKeys[shard]
+        if !writers[shard].append(record, under: key, from: run, receipt: receipt) {
+            seal(shard, &batcher, receipt)
+            // The first of an aggregate is always taken.
+            _ = writers[shard].append(record, under: key, from: run, receipt: receipt)
+        }
+        if writers[shard].recordCount == 1 { open.append(shard) }
+        records += 1
+        bytes += record.count
+        if writers[shard].recordCount == 1, writers[shard].size >= limits.size { seal(shard, &batcher, receipt) }
+    }
+
+    private mutating func takeOneLine(
+        of block: Span<UInt8>,
+        _ offset: inout Int,
+        _ source: UInt32,
+        _ position: UInt64,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        let end = block.firstOffset(of: 10, from: offset) ?? block.count
+        let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
+        guard stop - offset <= limits.record else {
+            return takeLongLine(of: block, &offset, nil, source, position, receipt, &batcher)
+        }
+        let run = Run(
+            source: source,
+            first: position + UInt64(offset),
+            end: position + UInt64(min(end + 1, block.count))
+        )
+        take(record: block.extracting(offset..<stop), under: nil, from: run, receipt: receipt, into: &batcher)
+        offset = min(end + 1, block.count)
+    }
+
+    /// Splits or truncates a line that is longer than a record may be.
+    private mutating func takeLongLine(
+        of block: Span<UInt8>,
+        _ offset: inout Int,
+        _ key: RecordKey?,
+        _ source: UInt32,
+        _ position: UInt64,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        let end = block.firstOffset(of: 10, from: offset) ?? block.count
+        let next = min(end + 1, block.count)
+        let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
+        oversize += 1
+        while offset < stop {
+            let cut = Self.cut(block, from: offset, to: stop, most: limits.record)
+            let isLast = limits.truncates || cut == stop
+            let run = Run(source: source, first: position + UInt64(offset), end: position + UInt64(isLast ? next : cut))
+            take(record: block.extracting(offset..<cut), under: key, from: run, receipt: receipt, into: &batcher)
+            offset = isLast ? next : cut
+            if isLast { return }
+        }
+    }
+
+    /// Where a piece of at most `most` bytes ends so that no UTF-8 sequence is torn.
+    static func cut(_ bytes: Span<UInt8>, from start: Int, to end: Int, most: Int) -> Int {
+        guard end - start > most else { return end }
+        var at = start + most
+        while at > start + 1, at > start + most - 3, bytes[at] & 0xc0 == 0x80 { at -= 1 }
+        return bytes[at] & 0xc0 == 0x80 ? start + most : at
+    }
+
+    // MARK: sealing
+
+    private mutating func seal(_ shard: Int, _ batcher: inout Batcher, _ now: ContinuousClock.Instant) {
+        guard let aggregate = writers[shard].seal(for: map.shards[shard].id, md5) else { return }
+        open.removeAll { $0 == shard }
+        batcher.add(aggregate, to: shard)
+        if placement == .spread, shard == current { current = nextShard(batcher, now) }
+    }
+
+    /// The next shard to fill: of the following few the one with least to send, held ones last.
+    private func nextShard(_ batcher: borrowing Batcher, _ now: ContinuousClock.Instant) -> Int {
+        var best = (current + 1) % map.count
+        var bestLoad = batcher.load(of: best, now: now)
+        for step in 2..<max(2, min(8, map.count)) {
+            let candidate = (current + step) % map.count
+            let load = batcher.load(of: candidate, now: now)
+            if (load.isHeld ? 1 : 0, load.bytes) < (bestLoad.isHeld ? 1 : 0, bestLoad.bytes) {
+                (best, bestLoad) = (candidate, load)
+            }
+        }
+        return best
+    }
+
+    /// Seals every open aggregate whose oldest record was taken in at `limit` or before.
+    public mutating func sealDue(
+        before limit: ContinuousClock.Instant,
+        into batcher: inout Batcher,
+        now: ContinuousClock.Instant
+    ) {
+        for shard in open where writers[shard].firstReceipt! <= limit { seal(shard, &batcher, now) }
+    }
+
+    /// Seals every open aggregate.
+    public mutating func sealAll(into batcher: inout Batcher, now: ContinuousClock.Instant) {
+        for shard in open { seal(shard, &batcher, now) }
+    }
+
+    /// Seals the largest open aggregate: when memory for open ones is used up.
+    public mutating func sealLargest(into batcher: inout Batcher, now: ContinuousClock.Instant) {
+        guard var largest = open.first else { return }
+        for shard in open where writers[shard].size > writers[largest].size { largest = shard }
+        seal(largest, &batcher, now)
+    }
+
+    public var isEmpty: Bool { open.isEmpty }
+
+    /// The receipt of the oldest record in an open aggregate.
+    public var oldestReceipt: ContinuousClock.Instant? {
+        var oldest: ContinuousClock.Instant?
+        for shard in open {
+            let receipt = writers[shard].firstReceipt!
+            oldest = min(oldest ?? receipt, receipt)
+        }
+        return oldest
+    }
+
+    /// User records, their bytes, and lines that were too long, since the last call.
+    public mutating func takeCounts() -> (records: Int, bytes: Int, oversize: Int) {
+        defer { (records, bytes, oversize) = (0, 0, 0) }
+        return (records, bytes, oversize)
+    }
+
+    /// Makes aggregates by this map out of one whose records no single shard holds any more.
+    ///
+    /// - Returns: each with its shard; they settle the origin together.
+    public func regroup(_ aggregate: SealedAggregate, pool: BufferPool) -> [(aggregate: SealedAggregate, shard: Int)] {
+        let users = aggregate.withData { Deaggregator().userRecords(of: $0) }
+        guard let users else {
+            // A single record has one place, whatever the map says.
+            return [(aggregate, map.index(of: aggregate.hashes.lowerBound))]
+        }
+        let none = Run(source: 0, first: 0, end: 0)
+        var pieces: [(aggregate: SealedAggregate, shard: Int)] = []
+        let shards = users.map { map.index(of: $0.hashKey(md5)) }
+        for shard in Set(shards).sorted() {
+            var writer = AggregateWriter(maxSize: limits.size, pool: pool)
+            for (user, place) in zip(users, shards) where place == shard {
+                let key =
+                    user.explicitHashKey == nil
+                    ? RecordKey(partitionKey: user.partitionKey, md5)
+                    : RecordKey(partitionKey: user.partitionKey, explicit: user.hashKey(md5))
+                if !writer.append(user.data.span, under: key, from: none, receipt: aggregate.firstReceipt) {
+                    if let full = writer.seal(for: map.shards[shard].id, md5) { pieces.append((full, shard)) }
+                    _ = writer.append(user.data.span, under: key, from: none, receipt: aggregate.firstReceipt)
+                }
+            }
+            if let last = writer.seal(for: map.shards[shard].id, md5) { pieces.append((last, shard)) }
+        }
+        // Several generations of regrouping settle the first.
+        let origin = aggregate.origin ?? .init(runs: aggregate.runs, unsettled: 1)
+        origin.unsettled += pieces.count - 1
+        for piece in pieces { piece.aggregate.origin = origin }
+        return pieces
+    }
+}
+
+/// Steele, Lea and Flood's generator: for placement and jitter, where quality matters little and cost does.
+public struct SplitMix64: RandomNumberGenerator, Sendable {
+    private var state: UInt64
+
+    public init(seed: UInt64) { state = seed }
+
+    public mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
+    }
+
+    /// Evenly drawn from 0 to 1.
+    public mutating func nextUnit() -> Double { Double(next() >> 11) * 0x1p-53 }
+}

@@ -1,0 +1,90 @@
+internal import COpenSSL
+
+// One message at a time, by OpenSSL. Each value keeps one context, so that hashing allocates nothing.
+
+/// MD5 sums, for hash keys and aggregates.
+@safe
+public struct MD5: ~Copyable {
+    private let context: OpaquePointer
+    private let method: OpaquePointer
+
+    public init() {
+        unsafe context = EVP_MD_CTX_new()
+        // Fetched once: each implicit fetch costs more than the sum of a short key.
+        unsafe method = EVP_MD_fetch(nil, "MD5", nil)
+    }
+
+    deinit {
+        unsafe EVP_MD_CTX_free(context)
+        unsafe EVP_MD_free(method)
+    }
+
+    /// The 16 bytes of the sum of `bytes`.
+    public func sum(of bytes: Span<UInt8>) -> InlineArray<16, UInt8> {
+        var sum = InlineArray<16, UInt8>(repeating: 0)
+        unsafe bytes.withUnsafeBytes { input in
+            unsafe EVP_DigestInit_ex2(context, method, nil)
+            unsafe EVP_DigestUpdate(context, input.baseAddress, input.count)
+            var out = sum.mutableSpan
+            unsafe out.withUnsafeMutableBufferPointer { unsafe _ = EVP_DigestFinal_ex(context, $0.baseAddress, nil) }
+        }
+        return sum
+    }
+}
+
+/// SHA-256 over pieces: `update` any number of times, then `finish`, which makes it ready for the next.
+@safe
+public struct SHA256: ~Copyable {
+    private let context: OpaquePointer
+    private let method: OpaquePointer
+
+    public init() {
+        unsafe context = EVP_MD_CTX_new()
+        unsafe method = EVP_MD_fetch(nil, "SHA256", nil)
+        unsafe EVP_DigestInit_ex2(context, method, nil)
+    }
+
+    deinit {
+        unsafe EVP_MD_CTX_free(context)
+        unsafe EVP_MD_free(method)
+    }
+
+    public mutating func update(_ bytes: Span<UInt8>) {
+        unsafe bytes.withUnsafeBytes { unsafe _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
+    }
+
+    public mutating func finish() -> InlineArray<32, UInt8> {
+        var sum = InlineArray<32, UInt8>(repeating: 0)
+        var out = sum.mutableSpan
+        unsafe out.withUnsafeMutableBufferPointer { unsafe _ = EVP_DigestFinal_ex(context, $0.baseAddress, nil) }
+        unsafe EVP_DigestInit_ex2(context, method, nil)
+        return sum
+    }
+
+    /// The sum of `text`, in lower-case hexadecimal.
+    public static func hexadecimal(of text: [UInt8]) -> String {
+        var sha = SHA256()
+        sha.update(text.span)
+        return hexadecimalText(sha.finish().span)
+    }
+}
+
+/// HMAC-SHA-256 of `message` under `key`.
+func hmacSHA256(key: [UInt8], _ message: [UInt8]) -> [UInt8] {
+    var out = [UInt8](repeating: 0, count: 32)
+    var count: UInt32 = 32
+    unsafe HMAC(EVP_sha256(), key, Int32(key.count), message, message.count, &out, &count)
+    return out
+}
+
+/// `bytes` in lower-case hexadecimal.
+public func hexadecimalText(_ bytes: Span<UInt8>) -> String {
+    let digits = Array("0123456789abcdef".utf8)
+    return unsafe String(unsafeUninitializedCapacity: bytes.count * 2) { out in
+        for index in bytes.indices {
+            unsafe out[index * 2] = digits[Int(bytes[index] >> 4)]
+            unsafe out[index * 2 + 1] = digits[Int(bytes[index] & 15)]
+        }
+        return bytes.count * 2
+    }
+}

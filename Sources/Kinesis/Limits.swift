@@ -1,0 +1,25 @@
+/// What Kinesis allows, in one place.
+///
+/// Sources: the API reference of PutRecords and PutRecordsRequestEntry, "Quotas and limits" and "Large records" in the
+/// Kinesis Data Streams developer guide.
+public enum Limits {
+    /// Records of one PutRecords call.
+    public static let callRecords = 500
+    /// Bytes of one PutRecords call: data and partition keys.
+    public static let callBytes = 10 << 20
+    /// Bytes of one record, data and partition key, unless the stream's MaxRecordSizeInKiB says otherwise.
+    public static let recordBytes = 1 << 20
+    /// The largest MaxRecordSizeInKiB a stream may have, in bytes.
+    public static let largestRecordBytes = 10 << 20
+    /// Characters of a partition key.
+    public static let partitionKeyCharacters = 256
+    /// Bytes a second that a shard takes: 1 MB/s, read as the KPL reads it.
+    public static let shardBytesPerSecond = 1 << 20
+    /// Records a second that a shard takes.
+    public static let shardRecordsPerSecond = 1000
+    /// Records and bytes of one GetRecords answer.
+    public static let readRecords = 10_000
+    public static let readBytes = 10 << 20
+    /// Seconds a shard iterator lives.
+    public static let iteratorSeconds = 300
+}

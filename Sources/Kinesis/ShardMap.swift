@@ -1,0 +1,97 @@
+/// A shard's name, `shardId-000000000012`, by its number.
+public struct ShardID: Hashable, Comparable, Sendable {
+    public let number: UInt64
+
+    public init(number: UInt64) { self.number = number }
+
+    /// Reads the service's form: `shardId-` and digits.
+    public init?(_ text: String) {
+        let digits = text.dropFirst(8)
+        // UInt64 would also take a sign.
+        guard text.hasPrefix("shardId-"), digits.utf8.first != UInt8(ascii: "+"), let number = UInt64(digits) else {
+            return nil
+        }
+        self.number = number
+    }
+
+    public static func < (left: Self, right: Self) -> Bool { left.number < right.number }
+}
+
+extension ShardID: CustomStringConvertible {
+    public var description: String {
+        let digits = String(number)
+        return "shardId-" + String(repeating: "0", count: max(0, 12 - digits.count)) + digits
+    }
+}
+
+/// A shard as ListShards describes it.
+public struct Shard: Equatable, Sendable {
+    public var id: ShardID
+    /// The hash keys it takes, both ends included.
+    public var range: ClosedRange<HashKey>
+    /// A closed shard takes no more records: it was split or merged.
+    public var isOpen: Bool
+
+    public init(id: ShardID, range: ClosedRange<HashKey>, isOpen: Bool = true) {
+        (self.id, self.range, self.isOpen) = (id, range, isOpen)
+    }
+}
+
+/// Which open shard takes a hash key.
+///
+/// A lookup is logarithmic in the number of shards.
+public struct ShardMap: Equatable, Sendable {
+    /// The open shards in the order of their ranges, which together hold every hash key exactly once.
+    public let shards: [Shard]
+    private let ends: [HashKey]
+    private let indices: [ShardID: Int]
+
+    /// - Parameter shards: as listed, in any order; closed ones are left out.
+    /// - Throws: when the open ones leave a hash key to none or to two, as a list taken during a reshard may.
+    public init(_ shards: [Shard]) throws(Fault) {
+        let open = shards.filter(\.isOpen).sorted { $0.range.lowerBound < $1.range.lowerBound }
+        guard let last = open.last else { throw .empty }
+        var next: UInt128? = 0
+        for shard in open {
+            guard let expected = next else { throw .overlap(shard.id) }
+            let start = shard.range.lowerBound.value
+            if start > expected { throw .gap(before: shard.id) }
+            if start < expected { throw .overlap(shard.id) }
+            next = shard.range.upperBound == .highest ? nil : shard.range.upperBound.value + 1
+        }
+        if next != nil { throw .gap(after: last.id) }
+        self.shards = open
+        ends = open.map(\.range.upperBound)
+        indices = Dictionary(open.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    public enum Fault: Error, Equatable {
+        case empty
+        case gap(before: ShardID)
+        case gap(after: ShardID)
+        case overlap(ShardID)
+    }
+
+    public var count: Int { shards.count }
+
+    /// The index of the shard whose range holds `hash`.
+    public func index(of hash: HashKey) -> Int {
+        var (low, high) = (0, ends.count - 1)
+        while low < high {
+            let middle = (low + high) / 2
+            if ends[middle] < hash { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    public subscript(hash: HashKey) -> Shard { shards[index(of: hash)] }
+
+    /// The index of the open shard named `id`.
+    public func index(of id: ShardID) -> Int? { indices[id] }
+
+    /// The index of the shard that holds every hash key in `hashes`; nil when they lie in several.
+    public func index(ofAll hashes: ClosedRange<HashKey>) -> Int? {
+        let index = index(of: hashes.lowerBound)
+        return shards[index].range.contains(hashes.upperBound) ? index : nil
+    }
+}

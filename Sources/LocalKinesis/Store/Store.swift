@@ -1,0 +1,381 @@
+internal import Kinesis
+
+/// Everything the embedded Kinesis knows: streams, shards, records, and the rules by which they change.
+///
+/// A value without locks, clocks and IO: the time is an argument of every call that depends on it.
+struct Store: Sendable {
+    /// What holds for all streams.
+    struct Rules: Sendable {
+        var account = "000000000000"
+        var region = "us-east-1"
+        var enforceShardLimits = false
+        /// Bytes of memory for records.
+        var memoryLimit = 512 << 20
+        var retention: Duration = .seconds(86_400)
+        /// How long a new stream is CREATING.
+        var creationDelay: Duration = .zero
+    }
+
+    let rules: Rules
+    private(set) var figures = Figures()
+    private var streams: [String: StoredStream] = [:]
+    private var bodies: Bodies
+    /// When records were last looked through for old ones.
+    private var swept: Int64 = 0
+
+    /// Shards of an account at most: the largest quota the service gives.
+    static let accountShards = 10_000
+    /// Shards of a stream in on-demand mode, at first.
+    static let onDemandShards = 4
+
+    init(_ rules: Rules) {
+        self.rules = rules
+        bodies = Bodies(mostSpare: min(32 << 20, rules.memoryLimit / 16))
+    }
+}
+
+// MARK: Streams
+
+extension Store {
+    mutating func create(_ plan: StreamPlan, now: Moment) throws(Refusal) {
+        if streams[plan.name] != nil {
+            throw Refusal(
+                "ResourceInUseException",
+                "Stream \(plan.name) under account \(rules.account) already exists."
+            )
+        }
+        let current = streams.values.reduce(0) { $0 + $1.shards.count }
+        if plan.shards > Self.accountShards - current {
+            throw Refusal(
+                "LimitExceededException",
+                "This request would exceed the shard limit for the account \(rules.account) in \(rules.region). "
+                    + "Current shard count for the account: \(current). Limit: \(Self.accountShards). "
+                    + "Number of additional shards that would have resulted from this request: \(plan.shards)."
+            )
+        }
+        streams[plan.name] = StoredStream(
+            plan,
+            limited: rules.enforceShardLimits,
+            activeAfter: rules.creationDelay,
+            now: now
+        )
+    }
+
+    mutating func delete(_ name: String) throws(Refusal) {
+        guard var stream = streams.removeValue(forKey: name) else { throw notFound(name) }
+        for place in stream.shards.indices {
+            while let record = stream.shards[place].removeOldest() { bodies.release(record) }
+        }
+        figures.bytesHeld = bodies.held
+    }
+
+    func stream(_ name: String) throws(Refusal) -> StoredStream {
+        guard let stream = streams[name] else { throw notFound(name) }
+        return stream
+    }
+
+    /// The streams whose names come after `name`, in the order of their names.
+    func streams(after name: String?) -> [StoredStream] {
+        let names = streams.keys.filter { name == nil || $0 > name! }.sorted()
+        return names.map { streams[$0]! }
+    }
+
+    func arn(of name: String) -> String { "arn:aws:kinesis:\(rules.region):\(rules.account):stream/\(name)" }
+
+    private func notFound(_ name: String) -> Refusal {
+        Refusal("ResourceNotFoundException", "Stream \(name) under account \(rules.account) not found.")
+    }
+
+    private func shardNotFound(_ shard: ShardID, _ stream: String) -> Refusal {
+        Refusal(
+            "ResourceNotFoundException",
+            "Shard \(shard) in stream \(stream) under account \(rules.account) does not exist"
+        )
+    }
+
+    private func rateExceeded(_ shard: ShardID, _ stream: String) -> Refusal {
+        Refusal(
+            "ProvisionedThroughputExceededException",
+            "Rate exceeded for shard \(shard) in stream \(stream) under account \(rules.account)."
+        )
+    }
+}
+
+// MARK: Writing
+
+extension Store {
+    /// Memory for a body of `count` bytes that is about to come: that of one that is gone, or new.
+    mutating func memory(for count: Int) -> [UInt8] {
+        if let spare = bodies.takeSpare(atLeast: count) { return spare }
+        var memory: [UInt8] = []
+        memory.reserveCapacity(count)
+        return memory
+    }
+
+    /// A record to store: already hashed, its data still in the call's body.
+    struct NewRecord: Sendable {
+        var partitionKey: String
+        var hash: HashKey
+        var data: Range<Int>
+
+        var size: Int { data.count + partitionKey.utf8.count }
+    }
+
+    /// What became of one record.
+    enum PutResult: Equatable, Sendable {
+        case stored(ShardID, SequenceNumber)
+        case throttled(Refusal)
+    }
+
+    /// Stores `records`, whose data are ranges of `body`, and keeps the body as long as one of them.
+    ///
+    /// Refused records take no room, and their siblings are stored.
+    /// - Returns: a result for each, in their order.
+    mutating func put(
+        _ records: [NewRecord],
+        of body: [UInt8],
+        into name: String,
+        now: Moment
+    ) throws(Refusal) -> [PutResult] {
+        // An index, so that the stream is changed where it lies.
+        guard let stream = streams.index(forKey: name), streams.values[stream].isActive(at: now) else {
+            throw notFound(name)
+        }
+        let limit = streams.values[stream].recordBytes
+        if let place = records.firstIndex(where: { $0.size > limit }) {
+            throw .validation([
+                "Value at 'records.\(place + 1).member.data' failed to satisfy constraint: "
+                    + "Member must have length less than or equal to \(limit)"
+            ])
+        }
+        expire(now: now)
+        makeRoom(for: Bodies.cost(of: body, records: records.count))
+        let id = bodies.add(body)
+        var results: [PutResult] = []
+        results.reserveCapacity(records.count)
+        for record in records {
+            results.append(store(record, of: id, in: stream, now: now))
+        }
+        bodies.endAdding(id)
+        figures.bytesHeld = bodies.held
+        return results
+    }
+
+    private mutating func store(
+        _ record: NewRecord,
+        of body: UInt64,
+        in stream: Dictionary<String, StoredStream>.Index,
+        now: Moment
+    ) -> PutResult {
+        let place = streams.values[stream].place(of: record.hash)
+        let shard = streams.values[stream].shards[place].id
+        guard streams.values[stream].shards[place].admits(record.size, now: now) else {
+            figures.recordsThrottled += 1
+            return .throttled(rateExceeded(shard, streams.values[stream].name))
+        }
+        let stored = StoredRecord(
+            arrival: now.milliseconds,
+            partitionKey: record.partitionKey,
+            body: body,
+            data: record.data
+        )
+        bodies.retain(stored)
+        figures.recordsStored += 1
+        figures.bytesStored += record.size
+        return .stored(shard, streams.values[stream].shards[place].append(stored))
+    }
+}
+
+// MARK: Reading
+
+extension Store {
+    /// Where a reader wants to begin.
+    enum Start: Equatable, Sendable {
+        case trimHorizon
+        case latest
+        case at(SequenceNumber, text: String)
+        case after(SequenceNumber, text: String)
+        /// Milliseconds since 1970.
+        case time(Int64)
+    }
+
+    func iterator(
+        _ start: Start,
+        shard id: ShardID,
+        stream name: String,
+        now: Moment
+    ) throws(Refusal) -> ShardIterator {
+        guard let stream = streams[name] else { throw notFound(name) }
+        guard let place = stream.place(of: id) else { throw shardNotFound(id, name) }
+        let shard = stream.shards[place]
+        let position: UInt64
+        switch start {
+        case .trimHorizon: position = shard.horizon
+        case .latest: position = shard.next
+        case .at(let number, let text):
+            try check(number, text, of: shard, stream: name)
+            position = number.index
+        case .after(let number, let text):
+            try check(number, text, of: shard, stream: name)
+            position = number.index &+ 1
+        case .time(let time):
+            if time > now.milliseconds {
+                throw .invalidArgument(
+                    "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "
+                        + "timestampInMillis: \(time), currentTimestampInMillis: \(now.milliseconds)"
+                )
+            }
+            position = shard.position(at: time)
+        }
+        return ShardIterator(
+            stream: name,
+            shard: id,
+            created: shard.created,
+            position: position,
+            issued: now.milliseconds
+        )
+    }
+
+    private func check(
+        _ number: SequenceNumber,
+        _ text: String,
+        of shard: StoredShard,
+        stream name: String
+    ) throws(Refusal) {
+        if UInt64(number.shard) != shard.id.number {
+            throw .invalidArgument(
+                "Invalid StartingSequenceNumber. It encodes \(ShardID(number: UInt64(number.shard))), "
+                    + "while it was used in a call to a shard with \(shard.id)"
+            )
+        }
+        if number.created != shard.created {
+            throw .invalidArgument(
+                "StartingSequenceNumber \(text) used in GetShardIterator on shard \(shard.id) in stream \(name) "
+                    + "under account \(rules.account) is invalid because it did not come from this stream."
+            )
+        }
+    }
+
+    /// A record as a reader gets it.
+    struct ReadRecord: Sendable {
+        var sequenceNumber: SequenceNumber
+        var arrival: Int64
+        var partitionKey: String
+        /// The bytes that hold its data, shared with its siblings, and where in them.
+        var body: [UInt8]
+        var data: Range<Int>
+    }
+
+    struct ReadResult: Sendable {
+        var records: [ReadRecord]
+        var next: ShardIterator
+        /// How old the next record is; 0 when the reader has seen all.
+        var millisecondsBehind: Int64
+    }
+
+    /// The next records of `iterator`'s shard: at most `limit`, and at most 10 MiB, but one at least.
+    mutating func read(_ iterator: ShardIterator, limit: Int, now: Moment) throws(Refusal) -> ReadResult {
+        expire(now: now)
+        guard let place = streams[iterator.stream]?.place(of: iterator.shard) else {
+            throw shardNotFound(iterator.shard, iterator.stream)
+        }
+        guard streams[iterator.stream]!.shards[place].admitsRead(now: now) else {
+            throw rateExceeded(iterator.shard, iterator.stream)
+        }
+        let shard = streams[iterator.stream]!.shards[place]
+        // A stream made anew: all its records come after those that the iterator has seen.
+        let position = iterator.created == shard.created ? iterator.position : shard.horizon
+        var (records, bytes): ([ReadRecord], Int) = ([], 0)
+        let next = shard.read(from: position) { record, number in
+            guard records.count < limit, records.isEmpty || bytes + record.size <= Limits.readBytes else {
+                return false
+            }
+            bytes += record.size
+            records.append(
+                ReadRecord(
+                    sequenceNumber: number,
+                    arrival: record.arrival,
+                    partitionKey: record.partitionKey,
+                    body: bodies[record.body],
+                    data: record.data
+                )
+            )
+            return true
+        }
+        let behind = shard.arrival(at: next).map { max(1, now.milliseconds - $0) } ?? 0
+        streams[iterator.stream]!.shards[place].charge(read: bytes)
+        return ReadResult(
+            records: records,
+            next: ShardIterator(
+                stream: iterator.stream,
+                shard: iterator.shard,
+                created: shard.created,
+                position: next,
+                issued: now.milliseconds
+            ),
+            millisecondsBehind: behind
+        )
+    }
+}
+
+// MARK: Trimming
+
+extension Store {
+    /// Removes what is older than the retention; looks at most once a second.
+    private mutating func expire(now: Moment) {
+        guard now.milliseconds >= swept + 1000 || now.milliseconds < swept else { return }
+        swept = now.milliseconds
+        let oldest = now.milliseconds - rules.retention.milliseconds
+        var index = streams.startIndex
+        while index < streams.endIndex {
+            for place in streams.values[index].shards.indices {
+                while let arrival = streams.values[index].shards[place].oldestArrival, arrival < oldest,
+                    let record = streams.values[index].shards[place].removeOldest()
+                {
+                    bodies.release(record)
+                    figures.recordsExpired += 1
+                }
+            }
+            streams.formIndex(after: &index)
+        }
+        figures.bytesHeld = bodies.held
+    }
+
+    /// Removes the oldest records of the fullest shards until `bytes` more fit the memory limit.
+    ///
+    /// A little more than needed, so that this happens once in many calls. One call's records are kept whatever the limit.
+    private mutating func makeRoom(for bytes: Int) {
+        guard bodies.held + bytes > rules.memoryLimit else { return }
+        let target = max(0, rules.memoryLimit - rules.memoryLimit / 64 - bytes)
+        // Records share bodies, so bytes of records that are gone may still be held: look again.
+        while bodies.held > target {
+            let level = level(removing: bodies.held - target)
+            var index = streams.startIndex
+            while index < streams.endIndex {
+                for place in streams.values[index].shards.indices {
+                    while streams.values[index].shards[place].bytes > level || level == 0,
+                        let record = streams.values[index].shards[place].removeOldest()
+                    {
+                        bodies.release(record)
+                        figures.recordsTrimmed += 1
+                    }
+                }
+                streams.formIndex(after: &index)
+            }
+        }
+    }
+
+    /// The bytes that no shard may have more of, so that about `bytes` go, those of the fullest shards alone.
+    private func level(removing bytes: Int) -> Int {
+        let sizes = streams.values.flatMap { $0.shards.map(\.bytes) }.sorted(by: >)
+        var above = 0
+        for (place, size) in sizes.enumerated() {
+            above += size
+            // With `place + 1` shards cut to the level, `above` less their level goes.
+            let level = (above - bytes) / (place + 1)
+            let following = place + 1 < sizes.count ? sizes[place + 1] : 0
+            if above >= bytes, level >= following { return min(level, sizes[0] - 1) }
+        }
+        return 0
+    }
+}

@@ -1,0 +1,159 @@
+internal import Kinesis
+
+/// A record as it is kept: its place, and where its bytes lie.
+struct StoredRecord: Sendable {
+    /// Milliseconds since 1970.
+    var arrival: Int64
+    var partitionKey: String
+    /// The body of the call that brought it.
+    var body: UInt64
+    /// Bytes of that body.
+    var data: Range<Int>
+
+    /// Bytes as the service counts them: data and partition key.
+    var size: Int { data.count + partitionKey.utf8.count }
+}
+
+/// One shard's records, oldest first, and how fast it may be written and read.
+struct StoredShard: Sendable {
+    let id: ShardID
+    let range: ClosedRange<HashKey>
+    /// Seconds since 1970.
+    let created: Int64
+    /// The index of the oldest record that is kept, or of the next that will come: the trim horizon.
+    private(set) var horizon: UInt64 = 1
+    /// Bytes of its records.
+    private(set) var bytes = 0
+
+    private var records: [StoredRecord] = []
+    /// Records at the front of `records` that are gone already: removing each by itself would move all others.
+    private var gone = 0
+    private var latestArrival: Int64 = 0
+    private var pace: Pace?
+
+    /// - Parameter limited: whether the service's limits for a shard hold.
+    init(id: ShardID, range: ClosedRange<HashKey>, limited: Bool, now: Moment) {
+        (self.id, self.range, created) = (id, range, now.seconds)
+        pace = limited ? Pace(now: now.instant) : nil
+    }
+
+    /// The four rates that a shard is limited by.
+    ///
+    /// Source: "Quotas and limits" in the developer guide: 1 MB and 1,000 records a second in, 2 MB and 5 calls out.
+    private struct Pace: Sendable {
+        var bytes, records, readBytes, reads: TokenBucket
+
+        init(now: ContinuousClock.Instant) {
+            func bucket(_ rate: Int, burst: Int? = nil) -> TokenBucket {
+                TokenBucket(rate: Double(rate), burst: Double(burst ?? rate), now: now)
+            }
+            bytes = bucket(Limits.shardBytesPerSecond)
+            records = bucket(Limits.shardRecordsPerSecond)
+            // A whole answer of 10 MiB may go at once; the next then waits for five seconds.
+            readBytes = bucket(2 << 20, burst: Limits.readBytes)
+            reads = bucket(5)
+        }
+    }
+
+    var count: Int { records.count - gone }
+    /// The index of the record that comes next: what LATEST stands for.
+    var next: UInt64 { horizon + UInt64(count) }
+
+    /// Whether the shard's limits allow a record of `size` bytes now; its cost is taken then.
+    mutating func admits(_ size: Int, now: Moment) -> Bool {
+        guard var pace else { return true }
+        defer { self.pace = pace }
+        guard pace.bytes.wait(for: Double(size), now: now.instant) == nil,
+            pace.records.wait(for: 1, now: now.instant) == nil
+        else { return false }
+        pace.bytes.take(Double(size))
+        pace.records.take(1)
+        return true
+    }
+
+    /// Whether the shard's limits allow a read now.
+    mutating func admitsRead(now: Moment) -> Bool {
+        guard var pace else { return true }
+        defer { self.pace = pace }
+        guard pace.reads.wait(for: 1, now: now.instant) == nil,
+            pace.readBytes.wait(for: 1, now: now.instant) == nil
+        else { return false }
+        pace.reads.take(1)
+        return true
+    }
+
+    mutating func append(_ record: StoredRecord) -> SequenceNumber {
+        var record = record
+        // A wall clock that is set back must not turn the order by time around.
+        latestArrival = max(latestArrival, record.arrival)
+        record.arrival = latestArrival
+        let number = sequenceNumber(next, arrival: latestArrival)
+        bytes += record.size
+        records.append(record)
+        return number
+    }
+
+    /// Takes the oldest record away; nil when there is none.
+    mutating func removeOldest() -> StoredRecord? {
+        guard gone < records.count else { return nil }
+        let record = records[gone]
+        // The slot stays until half of them are gone, its key should not.
+        records[gone].partitionKey = ""
+        gone += 1
+        horizon += 1
+        bytes -= record.size
+        if gone > 64, gone * 2 > records.count {
+            records.removeFirst(gone)
+            gone = 0
+        }
+        return record
+    }
+
+    /// When the oldest record arrived.
+    var oldestArrival: Int64? { gone < records.count ? records[gone].arrival : nil }
+
+    /// Lends the records from `position` on, with their numbers, oldest first, until `body` returns false.
+    ///
+    /// A position that was trimmed continues at the trim horizon.
+    /// - Returns: the position behind the last record for which `body` returned true.
+    func read(from position: UInt64, _ body: (StoredRecord, SequenceNumber) -> Bool) -> UInt64 {
+        var at = max(position, horizon)
+        while at < next {
+            let record = records[gone + Int(at - horizon)]
+            guard body(record, sequenceNumber(at, arrival: record.arrival)) else { break }
+            at += 1
+        }
+        return at
+    }
+
+    /// Charges a read of `bytes` to the shard's limits.
+    mutating func charge(read bytes: Int) { pace?.readBytes.take(Double(bytes)) }
+
+    /// When the record at `position` arrived; nil when all before it are the newest.
+    func arrival(at position: UInt64) -> Int64? {
+        let at = max(position, horizon)
+        return at < next ? records[gone + Int(at - horizon)].arrival : nil
+    }
+
+    /// The position of the first record that arrived at `time` or later.
+    func position(at time: Int64) -> UInt64 {
+        var (low, high) = (gone, records.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if records[middle].arrival < time { low = middle + 1 } else { high = middle }
+        }
+        return horizon + UInt64(low - gone)
+    }
+
+    /// The number that stands before the shard's first record.
+    var startingSequenceNumber: SequenceNumber { sequenceNumber(0, arrival: created * 1000) }
+
+    private func sequenceNumber(_ index: UInt64, arrival: Int64) -> SequenceNumber {
+        SequenceNumber(
+            created: created,
+            shard: UInt32(truncatingIfNeeded: id.number),
+            index: index,
+            time: arrival / 1000
+        )
+    }
+}

@@ -1,0 +1,128 @@
+import CLinux
+import Glibc
+
+/// Whole small files and folders: configuration and state.
+public enum Folder {
+    /// The names in `path`, with inode and whether it may be a folder, in no order; `.` and `..` left out.
+    public static func entries(of path: String) throws(SystemError) -> [Entry] {
+        guard let folder = unsafe opendir(path) else { throw SystemError(call: "opendir", path: path, code: errno) }
+        defer { unsafe _ = closedir(folder) }
+        var entries: [Entry] = []
+        while let entry = unsafe readdir(folder) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) {
+                unsafe String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+            }
+            if name == "." || name == ".." { continue }
+            let type = unsafe Int(entry.pointee.d_type)
+            unsafe entries.append(
+                Entry(
+                    name: name,
+                    inode: UInt64(entry.pointee.d_ino),
+                    mayBeFolder: type == DT_DIR || type == DT_LNK || type == DT_UNKNOWN
+                )
+            )
+        }
+        return entries
+    }
+
+    public struct Entry: Sendable {
+        public var name: String
+        public var inode: UInt64
+        /// A folder, a link that may lead to one, or a file system that does not say.
+        public var mayBeFolder: Bool
+    }
+
+    /// Creates `path` and the folders above it.
+    public static func create(_ path: String) throws(SystemError) {
+        if let status = try? FileStatus(of: path), status.kind == .folder { return }
+        if let slash = path.lastIndex(of: "/"), slash != path.startIndex { try create(String(path[..<slash])) }
+        if unsafe mkdir(path, 0o750) != 0 && errno != EEXIST {
+            throw SystemError(call: "mkdir", path: path, code: errno)
+        }
+    }
+
+    /// The bytes of a file, at most `limit`.
+    public static func read(_ path: String, limit: Int = 64 << 20) throws(SystemError) -> [UInt8] {
+        let file = try ReadableFile(path)
+        let size = try Int(clamping: file.status().size)
+        guard size <= limit else { throw SystemError(call: "read", path: path, code: EFBIG) }
+        // A file of /proc or a pipe says 0: read on until it ends.
+        return try file.bytes(at: 0, count: max(size, size == 0 ? 1 << 16 : size))
+    }
+
+    /// Replaces `path` by `bytes` so that a crash leaves the old file or the new one: write, fsync, rename, fsync of the
+    /// folder.
+    public static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) {
+        let temporary = path + ".new"
+        let file = Descriptor(try check("open", temporary, unsafe clinux_open_write(temporary, 0o640)))
+        var written = 0
+        while written < bytes.count {
+            let count = unsafe bytes.withUnsafeBytes {
+                unsafe write(file.number, $0.baseAddress! + written, $0.count - written)
+            }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw SystemError(call: "write", path: temporary, code: errno)
+            }
+            written += count
+        }
+        if fsync(file.number) != 0 { throw SystemError(call: "fsync", path: temporary, code: errno) }
+        if unsafe rename(temporary, path) != 0 { throw SystemError(call: "rename", path: path, code: errno) }
+        let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        let folder = Descriptor(try check("open", parent, unsafe clinux_open_folder(parent.isEmpty ? "/" : parent)))
+        if fsync(folder.number) != 0 { throw SystemError(call: "fsync", path: parent, code: errno) }
+    }
+
+    /// Makes a new folder whose path begins with `prefix`, among the system's temporary files.
+    public static func createTemporary(_ prefix: String) throws(SystemError) -> String {
+        let parent = Machine.environment("TMPDIR").flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
+        var template = Array((parent + "/" + prefix + "XXXXXX").utf8CString)
+        guard unsafe mkdtemp(&template) != nil else {
+            throw SystemError(call: "mkdtemp", path: parent, code: errno)
+        }
+        return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Removes a folder with all that is in it; what cannot be removed stays.
+    public static func removeTree(_ path: String) {
+        for entry in (try? entries(of: path)) ?? [] {
+            let child = path + "/" + entry.name
+            if unsafe unlink(child) != 0 { removeTree(child) }
+        }
+        unsafe _ = rmdir(path)
+    }
+
+    /// Gives `path` another name.
+    public static func move(_ path: String, to name: String) throws(SystemError) {
+        if unsafe rename(path, name) != 0 { throw SystemError(call: "rename", path: path, code: errno) }
+    }
+}
+
+/// A file that one process at a time holds locked; the lock ends with the process, however it ends.
+public struct LockFile: ~Copyable, Sendable {
+    private let descriptor: Descriptor
+
+    /// Takes the lock and writes this process's number into the file.
+    ///
+    /// - Throws: `.held` with the number found in the file, when another process has it.
+    public init(_ path: String) throws(Fault) {
+        let number: Int32
+        do { number = try check("open", path, unsafe clinux_open_lock(path)) } catch { throw .system(error) }
+        let descriptor = Descriptor(number)
+        let locked = clinux_lock(descriptor.number)
+        if locked == -EAGAIN || locked == -EACCES {
+            let text = (try? Folder.read(path)).map { String(decoding: $0, as: UTF8.self) }
+            throw .held(by: text.flatMap { Int32($0.prefix { $0.isNumber }) })
+        }
+        do { _ = try check("lock", path, locked) } catch { throw .system(error) }
+        let pid = Array("\(getpid())\n".utf8)
+        _ = ftruncate(descriptor.number, 0)
+        _ = unsafe pwrite(descriptor.number, pid, pid.count, 0)
+        self.descriptor = descriptor
+    }
+
+    public enum Fault: Error, Equatable {
+        case held(by: Int32?)
+        case system(SystemError)
+    }
+}

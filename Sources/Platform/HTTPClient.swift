@@ -1,0 +1,304 @@
+public import Bytes
+internal import CCurl
+import Glibc
+
+// Concurrency: a client, its transfers and everything in them belong to one thread.
+
+/// HTTP calls to one endpoint, many at a time, by libcurl's multi interface: connections are kept, nothing blocks.
+///
+/// Certificates are always verified, TLS is 1.2 or newer, `Expect: 100-continue` is never sent (it would cost a round trip
+/// a call), and a request's body is read from where it lies.
+@safe
+public final class HTTPClient {
+    /// What is the same for all calls.
+    public struct Options: Sendable {
+        /// `https://host[:port]/path`.
+        public var url: String
+        public var connectTimeout: Duration = .seconds(5)
+        /// From the start of a call to the end of its answer.
+        public var timeout: Duration = .seconds(10)
+        /// Connections kept open.
+        public var maxConnections = 24
+        /// A file of certificates to trust in place of the system's.
+        public var caFile: String?
+        /// Bytes of an answer above which the call fails.
+        public var largestAnswer = 32 << 20
+        public var userAgent = "penstock"
+
+        public init(url: String) { self.url = url }
+    }
+
+    private let options: Options
+    private let multi: UnsafeMutableRawPointer
+    private var idle: [Transfer] = []
+    private var running: [Transfer] = []
+
+    public init(_ options: Options) {
+        self.options = options
+        curl_global_init(Int(CURL_GLOBAL_DEFAULT))
+        unsafe multi = curl_multi_init()
+        unsafe ccurl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, options.maxConnections)
+    }
+
+    deinit {
+        for transfer in running { unsafe curl_multi_remove_handle(multi, transfer.easy) }
+        running.removeAll()
+        idle.removeAll()
+        unsafe curl_multi_cleanup(multi)
+    }
+
+    /// Calls that have been started and not yet finished.
+    public var inFlight: Int { running.count }
+
+    /// An unused transfer to fill and start.
+    public func transfer() -> Transfer { idle.popLast() ?? Transfer(options) }
+
+    /// Starts a POST; its answer comes out of `finished`.
+    ///
+    /// - Parameter token: comes back with the answer.
+    public func start(_ transfer: Transfer, token: Int) {
+        transfer.token = token
+        transfer.prepare()
+        unsafe curl_multi_add_handle(multi, transfer.easy)
+        running.append(transfer)
+        perform()
+    }
+
+    /// Moves bytes without waiting.
+    public func perform() {
+        var active: Int32 = 0
+        unsafe curl_multi_perform(multi, &active)
+    }
+
+    /// Waits until a connection or the bell has something, or `most` has passed; then moves bytes.
+    public func wait(for bell: Doorbell, atMost most: Duration) {
+        var extra = curl_waitfd(fd: bell.number, events: Int16(CURL_WAIT_POLLIN), revents: 0)
+        unsafe curl_multi_poll(multi, &extra, 1, most.milliseconds, nil)
+        perform()
+    }
+
+    /// Hands each finished call to `body`.
+    ///
+    /// The transfer is used again afterwards: take out of it what is needed.
+    public func finished(_ body: (Transfer, Outcome) -> Void) {
+        var left: Int32 = 0
+        while let message = unsafe curl_multi_info_read(multi, &left) {
+            guard unsafe message.pointee.msg == CURLMSG_DONE else { continue }
+            let code = unsafe ccurl_result(message)
+            let easy = unsafe message.pointee.easy_handle
+            guard let index = running.firstIndex(where: { unsafe $0.easy == easy }) else { continue }
+            let transfer = running.remove(at: index)
+            unsafe curl_multi_remove_handle(multi, transfer.easy)
+            body(transfer, transfer.outcome(code))
+            transfer.recycle()
+            idle.append(transfer)
+        }
+    }
+
+    /// Breaks off every call: none of them will finish.
+    public func cancelAll(_ body: (Transfer) -> Void) {
+        for transfer in running {
+            unsafe curl_multi_remove_handle(multi, transfer.easy)
+            body(transfer)
+            transfer.recycle()
+            idle.append(transfer)
+        }
+        running.removeAll()
+    }
+
+    /// How a call ended.
+    public enum Outcome {
+        /// With an answer, of any status; its body lies in the transfer.
+        case answered(status: Int)
+        case failed(TransportError)
+    }
+}
+
+/// A call that ended without an answer.
+public struct TransportError: Error, Equatable, CustomStringConvertible, Sendable {
+    /// libcurl's words.
+    public var message: String
+    /// Whether bytes of the request had left: the service may have done it.
+    public var mayHaveArrived: Bool
+    /// A certificate that did not verify, or a URL that cannot be: trying again will not help.
+    public var isPermanent: Bool
+
+    public var description: String { message }
+}
+
+/// One call: its request while it is sent, its answer when that has come.
+@safe
+public final class Transfer {
+    fileprivate let easy: UnsafeMutableRawPointer
+    fileprivate var token = 0
+    private let errorText: UnsafeMutablePointer<CChar>
+    private var headers: UnsafeMutablePointer<curl_slist>?
+    private let largestAnswer: Int
+
+    private var pieces: [UnsafeRawBufferPointer] = unsafe []
+    private var bodySize = 0
+    private var piece = 0
+    private var offset = 0
+
+    /// The answer's body.
+    public private(set) var answer = ByteWriter(capacity: 4096)
+    private var answerHeaders: [(name: String, value: String)] = []
+
+    /// Written by the owner for the body's pieces that it does not keep elsewhere.
+    public var heads = ByteWriter(capacity: 4096)
+
+    fileprivate init(_ options: HTTPClient.Options) {
+        unsafe easy = curl_easy_init()
+        unsafe errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
+        unsafe errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
+        largestAnswer = options.largestAnswer
+        unsafe ccurl_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
+        unsafe ccurl_set_text(easy, CURLOPT_URL, options.url)
+        unsafe ccurl_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+        unsafe ccurl_set_text(easy, CURLOPT_USERAGENT, options.userAgent)
+        unsafe ccurl_set_long(easy, CURLOPT_POST, 1)
+        unsafe ccurl_set_long(easy, CURLOPT_NOSIGNAL, 1)
+        unsafe ccurl_set_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
+        unsafe ccurl_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, Int(options.connectTimeout.milliseconds))
+        unsafe ccurl_set_long(easy, CURLOPT_TIMEOUT_MS, Int(options.timeout.milliseconds))
+        unsafe ccurl_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
+        unsafe ccurl_set_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
+        unsafe ccurl_set_long(easy, CURLOPT_SSL_VERIFYHOST, 2)
+        unsafe ccurl_set_long(easy, CURLOPT_SSLVERSION, Int(CURL_SSLVERSION_TLSv1_2))
+        // At the default 16 KiB a 1 MiB call takes four times the system calls.
+        unsafe ccurl_set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, 128 << 10)
+        if let caFile = options.caFile { unsafe ccurl_set_text(easy, CURLOPT_CAINFO, caFile) }
+
+        // The callbacks run inside `perform` on the owner's thread, while it holds no other view of this object.
+        let context = unsafe Unmanaged.passUnretained(self).toOpaque()
+        unsafe ccurl_set_pointer(easy, CURLOPT_READDATA, context)
+        unsafe ccurl_set_pointer(easy, CURLOPT_SEEKDATA, context)
+        unsafe ccurl_set_pointer(easy, CURLOPT_WRITEDATA, context)
+        unsafe ccurl_set_pointer(easy, CURLOPT_HEADERDATA, context)
+        unsafe ccurl_set_move(easy, CURLOPT_READFUNCTION) { bytes, size, count, context in
+            unsafe Transfer.at(context).supply(.init(start: bytes, count: size * count))
+        }
+        unsafe ccurl_set_seek(easy) { context, offset, origin in
+            unsafe Transfer.at(context).seek(to: Int(offset), origin)
+        }
+        unsafe ccurl_set_move(easy, CURLOPT_WRITEFUNCTION) { bytes, size, count, context in
+            unsafe Transfer.at(context).take(.init(start: bytes, count: size * count))
+        }
+        unsafe ccurl_set_move(easy, CURLOPT_HEADERFUNCTION) { bytes, size, count, context in
+            unsafe Transfer.at(context).takeHeader(.init(start: bytes, count: size * count))
+        }
+    }
+
+    deinit {
+        unsafe curl_easy_cleanup(easy)
+        unsafe curl_slist_free_all(headers)
+        unsafe errorText.deallocate()
+    }
+
+    /// The number the transfer was started with.
+    public var number: Int { token }
+
+    /// Adds a header; one with an empty value is left out that libcurl would add itself.
+    public func addHeader(_ name: String, _ value: String) {
+        let line = value.isEmpty ? "\(name):" : "\(name): \(value)"
+        unsafe headers = curl_slist_append(headers, line)
+    }
+
+    /// Adds a piece of the body.
+    ///
+    /// Its memory must stay until the transfer is finished.
+    @unsafe
+    public func addBody(_ bytes: UnsafeRawBufferPointer) {
+        guard bytes.count > 0 else { return }
+        unsafe pieces.append(bytes)
+        bodySize += bytes.count
+    }
+
+    /// The value of the answer's header `name`, whatever its case.
+    public func header(_ name: String) -> String? {
+        answerHeaders.first { $0.name == name.lowercased() }?.value
+    }
+
+    fileprivate func prepare() {
+        addHeader("Expect", "")
+        unsafe ccurl_set_pointer(easy, CURLOPT_HTTPHEADER, headers)
+        unsafe ccurl_set_size(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bodySize))
+        (piece, offset) = (0, 0)
+        unsafe errorText[0] = 0
+    }
+
+    fileprivate func recycle() {
+        unsafe curl_slist_free_all(headers)
+        unsafe headers = nil
+        unsafe pieces.removeAll(keepingCapacity: true)
+        (bodySize, piece, offset) = (0, 0, 0)
+        answer.clear(keeping: 64 << 10)
+        answerHeaders.removeAll(keepingCapacity: true)
+    }
+
+    fileprivate func outcome(_ code: CURLcode) -> HTTPClient.Outcome {
+        if code == CURLE_OK {
+            var status = 0
+            unsafe ccurl_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
+            return .answered(status: status)
+        }
+        var sent: curl_off_t = 0
+        unsafe ccurl_size_uploaded(easy, &sent)
+        let words = unsafe errorText[0] != 0 ? String(cString: errorText) : String(cString: curl_easy_strerror(code))
+        let permanent = [
+            CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL,
+        ]
+        return .failed(
+            TransportError(message: words, mayHaveArrived: sent > 0, isPermanent: permanent.contains(code))
+        )
+    }
+
+    @unsafe
+    private static func at(_ context: UnsafeMutableRawPointer?) -> Transfer {
+        unsafe Unmanaged<Transfer>.fromOpaque(context!).takeUnretainedValue()
+    }
+
+    private func supply(_ room: UnsafeMutableRawBufferPointer) -> Int {
+        var used = 0
+        while unsafe piece < pieces.count, used < room.count {
+            let from = unsafe pieces[piece]
+            let count = min(from.count - offset, room.count - used)
+            unsafe (room.baseAddress! + used).copyMemory(from: from.baseAddress! + offset, byteCount: count)
+            used += count
+            offset += count
+            if offset == from.count { (piece, offset) = (piece + 1, 0) }
+        }
+        return used
+    }
+
+    /// A kept connection that had died is replaced and the body sent again from its start.
+    private func seek(to position: Int, _ origin: Int32) -> Int32 {
+        guard origin == SEEK_SET else { return CURL_SEEKFUNC_CANTSEEK }
+        (piece, offset) = (0, position)
+        while unsafe piece < pieces.count, unsafe offset >= pieces[piece].count {
+            unsafe offset -= pieces[piece].count
+            piece += 1
+        }
+        return CURL_SEEKFUNC_OK
+    }
+
+    private func take(_ bytes: UnsafeRawBufferPointer) -> Int {
+        // Less than was offered ends the transfer with an error.
+        guard answer.count + bytes.count <= largestAnswer else { return 0 }
+        unsafe answer.append(Span(_unsafeBytes: bytes))
+        return bytes.count
+    }
+
+    private func takeHeader(_ bytes: UnsafeRawBufferPointer) -> Int {
+        let line = unsafe String(decoding: bytes, as: UTF8.self)
+        if line.hasPrefix("HTTP/") {
+            answerHeaders.removeAll(keepingCapacity: true)
+        } else if let colon = line.firstIndex(of: ":"), answerHeaders.count < 100 {
+            let value = line[line.index(after: colon)...].drop { $0 == " " }.prefix {
+                $0 != "\r" && $0 != "\n" && $0 != "\r\n"
+            }
+            answerHeaders.append((line[..<colon].lowercased(), String(value)))
+        }
+        return bytes.count
+    }
+}

@@ -1,0 +1,57 @@
+import CLinux
+import Glibc
+
+/// What the machine and the kernel say about time and this process.
+public enum Machine {
+    /// Milliseconds since 1970 by the wall clock: for signatures and labels, never for intervals.
+    public static func wallMilliseconds() -> Int64 {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+    }
+
+    /// Blocks the calling thread.
+    public static func sleep(_ duration: Duration) { _ = poll(nil, 0, duration.milliseconds) }
+
+    public static var hostName: String {
+        var name = [CChar](repeating: 0, count: 256)
+        unsafe gethostname(&name, 255)
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    public static func environment(_ name: String) -> String? {
+        guard let value = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: value)
+    }
+
+    /// CPU time of this process's threads whose names begin with `prefix`; all of them for an empty one.
+    public static func cpuTime(ofThreadsNamed prefix: String) -> Duration {
+        let ticks = sysconf(Int32(_SC_CLK_TCK))
+        var total = 0
+        for task in (try? Folder.entries(of: "/proc/self/task")) ?? [] {
+            guard let bytes = try? Folder.read("/proc/self/task/\(task.name)/stat") else { continue }
+            let text = String(decoding: bytes, as: UTF8.self)
+            guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")") else { continue }
+            guard text[text.index(after: open)..<close].hasPrefix(prefix) else { continue }
+            let fields = text[close...].split(separator: " ")
+            // Behind the name: state is field 3, utime 14, stime 15 (proc(5)).
+            if fields.count > 13 { total += (Int(fields[12]) ?? 0) + (Int(fields[13]) ?? 0) }
+        }
+        return .milliseconds(total * 1000 / max(1, ticks))
+    }
+
+    /// Resident memory of this process now, in bytes.
+    public static func residentBytes() -> Int {
+        guard let bytes = try? Folder.read("/proc/self/statm") else { return 0 }
+        let fields = String(decoding: bytes, as: UTF8.self).split(separator: " ")
+        return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
+    }
+
+    /// Raises the number of descriptors this process may open to what it is allowed to.
+    public static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(UInt32(RLIMIT_NOFILE.rawValue)), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        unsafe _ = setrlimit(__rlimit_resource_t(UInt32(RLIMIT_NOFILE.rawValue)), &limit)
+    }
+}

@@ -1,0 +1,22 @@
+import Agent
+import ArgumentParser
+import Kinesis
+
+struct Check: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Check the configuration: every fault at once, as file:line:column: key: what to do."
+    )
+
+    @OptionGroup var source: ConfigurationOption
+
+    func run() throws {
+        let configuration = try source.load()
+        let output = configuration.outputs[0]
+        print("\(source.path): no faults")
+        for input in configuration.inputs {
+            print("  input \(input.name): \(input.paths.joined(separator: ", "))")
+        }
+        let place = output.endpoint == .embedded ? "the embedded Kinesis" : KinesisEndpoint(output).url
+        print("  output \(output.name): stream \(output.stream) at \(place)")
+    }
+}

@@ -1,0 +1,113 @@
+import Agent
+import ArgumentParser
+import Kinesis
+import LocalKinesis
+import Logging
+import Platform
+
+struct Demo: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "See it work: an embedded Kinesis, the agent, and a program that writes a log, in one process.",
+        discussion: """
+            Appends lines to a real file, rotates it in the middle, ships it, reads the stream back, and says how many lines \
+            went in and came out. Exits with 1 unless they are the same.
+            """
+    )
+
+    @Option(help: "How long to write lines.")
+    var duration = "10s"
+
+    @Option(help: "Lines a second to write.")
+    var rate = 50_000
+
+    @Option(help: "Shards of the stream.")
+    var shards = 4
+
+    func run() throws {
+        guard let duration = Units.duration(duration), duration > .zero, duration <= .seconds(3600) else {
+            throw ValidationError("--duration takes 1s to 1h")
+        }
+        guard (1...10_000_000).contains(rate) else { throw ValidationError("--rate takes 1 to 10000000") }
+        guard (1...100).contains(shards) else { throw ValidationError("--shards takes 1 to 100") }
+        let signals = try StopSignals()
+        let folder = try Folder.createTemporary("penstock-demo-")
+        defer { Folder.removeTree(folder) }
+
+        var options = LocalKinesis.Options()
+        options.streams = [(name: "demo", shards: shards)]
+        options.memoryLimit = 4 << 30
+        let server = try LocalKinesis.start(options)
+        defer { server.stop() }
+        let endpoint = KinesisEndpoint(url: server.url, region: options.region)
+
+        let generator = LogGenerator(path: folder + "/app.log", linesPerSecond: rate, duration: duration)
+        let writer = Thread("demo-generator") { generator.run() }
+        let agent = try Agent(
+            Self.configuration(folder),
+            endpoint: endpoint,
+            credentials: .embedded,
+            log: Logger(label: "demo") { LogLine(label: $0, level: .warning) }
+        )
+        StandardOutput.write(
+            "  writing \(folder)/app.log, shipping it to \(server.url), stream demo, \(shards) shards\n\n"
+        )
+
+        var screen = DemoScreen(counters: agent.counters, generator: generator, isTerminal: StandardOutput.isTerminal)
+        // What is written must arrive; a bound keeps a fault from looking like patience.
+        var deadline: ContinuousClock.Instant?
+        while agent.counters.lane.recordsDelivered.now < generator.lines || !generator.isFinished {
+            if agent.ended.wait([signals.number], isRungWithin: .milliseconds(500)) { break }
+            if signals.next() != nil {
+                generator.stop()
+                deadline = .now
+            }
+            screen.draw()
+            if generator.isFinished, deadline == nil { deadline = .now + .seconds(30) }
+            if let deadline, .now > deadline { break }
+        }
+        writer.join()
+        agent.stop()
+        _ = agent.wait()
+        screen.draw()
+        try compare(endpoint, generator)
+    }
+
+    private static func configuration(_ folder: String) -> Configuration {
+        var configuration = Configuration()
+        configuration.agent.stateDirectory = folder + "/state"
+        var input = Configuration.Input(name: "app")
+        input.paths = [folder + "/app.log"]
+        input.startAt = .beginning
+        configuration.inputs = [input]
+        var output = Configuration.Output(name: "stream")
+        output.stream = .name("demo")
+        // The embedded Kinesis has no limits to respect.
+        output.rateLimit = 0
+        configuration.outputs = [output]
+        return configuration
+    }
+
+    /// Reads the stream back and compares it with what was written.
+    private func compare(_ endpoint: KinesisEndpoint, _ generator: LogGenerator) throws {
+        let reader = StreamReader(endpoint, stream: .name("demo"), credentials: .embedded)
+        let deaggregator = Deaggregator()
+        let md5 = MD5()
+        var tally = LogTally(expected: generator.lines)
+        for shard in try reader.shards() {
+            var iterator: String? = try reader.iterator(of: shard.id, from: .trimHorizon)
+            while let at = iterator {
+                let page = try reader.page(at: at)
+                for record in page.records {
+                    let users = deaggregator.userRecords(of: record.data.span)
+                    for user in users ?? [UserRecord(partitionKey: record.partitionKey, data: record.data)] {
+                        if users != nil, !shard.range.contains(user.hashKey(md5)) { tally.misplaced += 1 }
+                        tally.count(user.data)
+                    }
+                }
+                iterator = page.millisecondsBehind > 0 || !page.records.isEmpty ? page.next : nil
+            }
+        }
+        StandardOutput.write("\n  \(tally.summary)\n")
+        guard tally.isExact else { throw ExitCode(1) }
+    }
+}

@@ -1,0 +1,77 @@
+import Agent
+import ArgumentParser
+import Kinesis
+import LocalKinesis
+import Platform
+
+struct Local: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run the embedded Kinesis alone, for tests and trials.",
+        discussion: """
+            Any AWS SDK can use it: aws --endpoint-url http://127.0.0.1:4567 kinesis list-streams
+            It keeps everything in memory and listens on loopback only, unless --host says otherwise.
+            """
+    )
+
+    @Option(help: "The address to listen on.")
+    var host = "127.0.0.1"
+
+    @Option(help: "The port to listen on; 0 takes a free one and prints it.")
+    var port = 4567
+
+    @Option(name: .customLong("stream"), help: "A stream to create, as NAME or NAME:SHARDS; may be repeated.")
+    var streams: [String] = []
+
+    @Option(help: "The region it says it is in.")
+    var region = "us-east-1"
+
+    @Flag(help: "Refuse what is above a shard's limits: 1 MiB and 1,000 records a second.")
+    var enforceLimits = false
+
+    @Flag(help: "Answer 500 to CBOR, as some emulators do.")
+    var refuseCBOR = false
+
+    @Option(help: "Verify signatures by this access key, as ID:SECRET.")
+    var accessKey: String?
+
+    @Option(help: "Memory for records; the oldest go first.")
+    var memory = "512MiB"
+
+    @Option(help: "How long records are kept.")
+    var retention = "24h"
+
+    func run() throws {
+        let signals = try StopSignals()
+        var options = LocalKinesis.Options()
+        (options.host, options.port, options.region) = (host, port, region)
+        (options.enforceShardLimits, options.refuseCBOR) = (enforceLimits, refuseCBOR)
+        options.streams = try streams.map { text in
+            let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+            guard let name = parts.first, !name.isEmpty, parts.count <= 2,
+                let shards = parts.count == 2 ? Int(parts[1]) : 1, (1...10_000).contains(shards)
+            else { throw ValidationError("--stream takes NAME or NAME:SHARDS, not \"\(text)\"") }
+            return (name: String(name), shards: shards)
+        }
+        guard let bytes = Units.bytes(memory), bytes > 0 else {
+            throw ValidationError("--memory takes a size like 512MiB, not \"\(memory)\"")
+        }
+        guard let kept = Units.duration(retention), kept > .zero else {
+            throw ValidationError("--retention takes a duration like 24h, not \"\(retention)\"")
+        }
+        (options.memoryLimit, options.retention) = (bytes, kept)
+        if let accessKey {
+            let parts = accessKey.split(separator: ":", maxSplits: 1)
+            guard parts.count == 2 else { throw ValidationError("--access-key takes ID:SECRET") }
+            options.credentials = Credentials(accessKeyID: String(parts[0]), secretAccessKey: String(parts[1]))
+        }
+        let server: LocalKinesis
+        do { server = try LocalKinesis.start(options) } catch {
+            StandardError.write("penstock: \(error)\n")
+            throw Exit.unavailable
+        }
+        StandardOutput.write("Kinesis listens on \(server.url)\n")
+        let bell = try Doorbell()
+        while signals.next() == nil { bell.wait([signals.number], atMost: .seconds(3600)) }
+        server.stop()
+    }
+}

@@ -1,0 +1,159 @@
+import Agent
+import ArgumentParser
+import Kinesis
+import Platform
+
+struct Read: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print the records of a stream, taken out of their aggregates.",
+        discussion: "Reads every shard from --from to its present end; with --follow, on and on."
+    )
+
+    @Argument(help: "The stream's name or ARN.")
+    var stream: String
+
+    @OptionGroup var place: PlaceOptions
+
+    @Option(help: "Where to begin: trim-horizon, latest, or a time like 2026-11-21T08:00:00Z.")
+    var from = "trim-horizon"
+
+    @Option(help: "raw, json or hex.")
+    var format = RecordFormat.raw
+
+    @Flag(help: "Go on with what comes, until stopped.")
+    var follow = false
+
+    @Flag(help: "Inflate records that are gzip.")
+    var gunzip = false
+
+    @Option(help: "Stop after so many records.")
+    var limit: Int?
+
+    func run() throws {
+        let start = try start()
+        let signals = try StopSignals()
+        let reader = StreamReader(
+            try place.resolved(),
+            stream: stream.hasPrefix("arn:") ? .arn(stream) : .name(stream),
+            credentials: place.credentials
+        )
+        var printer = RecordPrinter(format: format, inflates: gunzip)
+        do {
+            try read(reader, start, signals, &printer)
+        } catch let failure as CallFailure {
+            printer.flush()
+            StandardError.write("penstock: \(stream): \(failure)\n")
+            throw Exit.unavailable
+        }
+        printer.flush()
+        if printer.misplaced > 0 {
+            StandardError.write(
+                "penstock: \(printer.misplaced) records lie outside the range of the shard they were read from; "
+                    + "the KCL drops their aggregates\n"
+            )
+            throw Exit.badData
+        }
+    }
+
+    private func start() throws -> StreamReader.Start {
+        switch from.lowercased().replacing("_", with: "-") {
+        case "trim-horizon": return .trimHorizon
+        case "latest": return .latest
+        default:
+            guard let milliseconds = Timestamp.milliseconds(from) else {
+                throw ValidationError("--from takes trim-horizon, latest, or a time like 2026-11-21T08:00:00Z")
+            }
+            return .at(milliseconds: milliseconds)
+        }
+    }
+
+    private func read(
+        _ reader: StreamReader,
+        _ start: StreamReader.Start,
+        _ signals: borrowing StopSignals,
+        _ printer: inout RecordPrinter
+    ) throws {
+        var iterators: [(shard: Shard, iterator: String)] = []
+        for shard in try reader.shards() {
+            iterators.append((shard, try reader.iterator(of: shard.id, from: start)))
+        }
+        let bell = try Doorbell()
+        while !iterators.isEmpty {
+            var isQuiet = true
+            var next: [(shard: Shard, iterator: String)] = []
+            for (shard, iterator) in iterators {
+                let page = try reader.page(at: iterator)
+                for record in page.records {
+                    let origin = RecordPrinter.Origin(
+                        partitionKey: record.partitionKey,
+                        shard: shard,
+                        sequenceNumber: record.sequenceNumber
+                    )
+                    printer.print(record.data.span, from: origin, most: (limit ?? .max) - printer.count)
+                    if let limit, printer.count >= limit { return }
+                }
+                isQuiet = isQuiet && page.records.isEmpty
+                if let more = page.next, follow || page.millisecondsBehind > 0 { next.append((shard, more)) }
+                if signals.next() != nil { return }
+            }
+            iterators = next
+            if follow { printer.flush() }
+            // Five reads a second is what a shard allows.
+            if isQuiet, !iterators.isEmpty {
+                bell.wait([signals.number], atMost: follow ? .seconds(1) : .milliseconds(200))
+            }
+        }
+    }
+}
+
+/// Where a command finds Kinesis.
+struct PlaceOptions: ParsableArguments {
+    @Option(help: "The region; default: the environment's.")
+    var region: String?
+
+    @Option(help: "Another endpoint than the region's, like http://127.0.0.1:4567.")
+    var endpoint: String?
+
+    @Option(help: "A profile of the shared AWS files.")
+    var profile = ""
+
+    /// The endpoint they name together.
+    func resolved() throws -> KinesisEndpoint {
+        let region = region ?? Machine.environment("AWS_REGION") ?? Machine.environment("AWS_DEFAULT_REGION")
+        if let endpoint {
+            guard endpoint.hasPrefix("http://") || endpoint.hasPrefix("https://") else {
+                throw ValidationError("--endpoint takes a URL, like http://127.0.0.1:4567")
+            }
+            return KinesisEndpoint(url: endpoint, region: region ?? "us-east-1")
+        }
+        guard let region else { throw ValidationError("set --region, or AWS_REGION in the environment") }
+        return KinesisEndpoint(region: region)
+    }
+
+    /// On loopback nobody looks at the key: one need not have any.
+    var credentials: CredentialSource {
+        let source = CredentialSource(profile: profile)
+        let isLocal = endpoint.map { $0.contains("//127.0.0.1") || $0.contains("//localhost") } ?? false
+        return isLocal && (try? source.load()) == nil ? .embedded : source
+    }
+}
+
+/// Times as people write them: RFC 3339 in UTC, or seconds since 1970.
+enum Timestamp {
+    static func milliseconds(_ text: String) -> Int64? {
+        if let seconds = Double(text) { return Int64(exactly: (seconds * 1000).rounded()) }
+        // 2026-11-21T08:00:00[.123]Z
+        guard text.hasSuffix("Z") else { return nil }
+        let halves = text.dropLast().split(whereSeparator: { $0 == "T" || $0 == " " })
+        guard halves.count == 2 else { return nil }
+        let date = halves[0].split(separator: "-").compactMap { Int($0) }
+        let clock = halves[1].split(separator: ":")
+        guard date.count == 3, clock.count == 3, let hour = Int(clock[0]), let minute = Int(clock[1]),
+            let second = Double(clock[2]), (1...12).contains(date[1]), (1...31).contains(date[2]),
+            (0..<24).contains(hour), (0..<60).contains(minute), (0..<61).contains(second)
+        else { return nil }
+        var time = CivilTime(unixSeconds: 0)
+        (time.year, time.month, time.day, time.hour, time.minute) = (date[0], date[1], date[2], hour, minute)
+        return time.unixSeconds * 1000 + Int64((second * 1000).rounded())
+    }
+}

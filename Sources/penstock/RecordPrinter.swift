@@ -1,0 +1,119 @@
+import ArgumentParser
+import Bytes
+import CZlib
+import Kinesis
+import Platform
+
+/// How user records are printed.
+enum RecordFormat: String, ExpressibleByArgument, CaseIterable {
+    /// The data, a line end behind each record.
+    case raw
+    /// A JSON object a line, with keys and position; data that is not UTF-8 in base64.
+    case json
+    /// The data in hexadecimal, a line a record.
+    case hex
+}
+
+/// Takes Kinesis records apart and prints their user records.
+struct RecordPrinter: ~Copyable {
+    let format: RecordFormat
+    /// Whether user records that are gzip are printed inflated.
+    let inflates: Bool
+    private let deaggregator = Deaggregator()
+    private let md5 = MD5()
+    private var out = ByteWriter(capacity: 64 << 10)
+    /// User records seen, and those whose hash key lies outside the range of the shard they were read from.
+    private(set) var count = 0
+    private(set) var misplaced = 0
+
+    init(format: RecordFormat, inflates: Bool) { (self.format, self.inflates) = (format, inflates) }
+
+    /// Where a Kinesis record was found.
+    struct Origin {
+        var partitionKey: [UInt8] = []
+        var shard: Shard?
+        var sequenceNumber: String?
+    }
+
+    /// Prints the user records of one Kinesis record; at most `most` of them.
+    mutating func print(_ data: Span<UInt8>, from origin: Origin, most: Int = .max) {
+        let users = deaggregator.userRecords(of: data)
+        let plain = unsafe data.withUnsafeBufferPointer { unsafe Array($0) }
+        let records = users ?? [UserRecord(partitionKey: origin.partitionKey, data: plain)]
+        for (index, record) in records.prefix(most).enumerated() {
+            count += 1
+            // A plain record lies where Kinesis put it; only an aggregate can hold what belongs elsewhere.
+            if users != nil, let shard = origin.shard, !shard.range.contains(record.hashKey(md5)) { misplaced += 1 }
+            append(record, users == nil ? nil : index, origin)
+        }
+        if out.count > 1 << 20 { flush() }
+    }
+
+    private mutating func append(_ record: UserRecord, _ subSequence: Int?, _ origin: Origin) {
+        let data = inflates ? Gzip.inflated(record.data) ?? record.data : record.data
+        switch format {
+        case .raw: out.append(data.span)
+        case .hex: out.append(text: hexadecimalText(data.span))
+        case .json:
+            let text = String(validating: data, as: UTF8.self)
+            WireFormat.json.write(
+                .object([
+                    "shard": origin.shard.map { .text("\($0.id)") },
+                    "sequenceNumber": origin.sequenceNumber.map { .text($0) },
+                    "subSequenceNumber": subSequence.map { .integer(Int64($0)) },
+                    "partitionKey": .text(String(decoding: record.partitionKey, as: UTF8.self)),
+                    "explicitHashKey": record.explicitHashKey.map { .text(String(decoding: $0, as: UTF8.self)) },
+                    "data": text.map { .text($0) },
+                    "dataBase64": text == nil ? .data(data) : nil,
+                ]),
+                to: &out
+            )
+        }
+        out.append(10)
+    }
+
+    /// Writes what has been printed so far.
+    mutating func flush() {
+        out.withBytes { StandardOutput.write($0) }
+        out.clear()
+    }
+}
+
+/// gzip, as producers put it into records: CloudWatch Logs subscriptions, and Penstock's own compression.
+enum Gzip {
+    /// The largest record that is inflated; what would become more stays as it is.
+    private static let largest = 256 << 20
+
+    /// The inflated bytes; nil when `bytes` are not gzip, or damaged.
+    static func inflated(_ bytes: [UInt8]) -> [UInt8]? {
+        guard bytes.count >= 18, bytes[0] == 0x1f, bytes[1] == 0x8b else { return nil }
+        var stream = unsafe z_stream()
+        // 15 bits of window, and 16 for gzip's head and checksum.
+        guard unsafe czlib_inflate_init(&stream, 15 + 16) == Z_OK else { return nil }
+        defer { unsafe inflateEnd(&stream) }
+        var out: [UInt8] = []
+        var input = bytes
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        var isOver = false
+        unsafe input.withUnsafeMutableBufferPointer { input in
+            unsafe stream.next_in = input.baseAddress
+            unsafe stream.avail_in = UInt32(input.count)
+            while !isOver, out.count < largest {
+                let result = unsafe chunk.withUnsafeMutableBufferPointer { room in
+                    unsafe stream.next_out = room.baseAddress
+                    unsafe stream.avail_out = UInt32(room.count)
+                    return unsafe inflate(&stream, Z_NO_FLUSH)
+                }
+                guard result == Z_OK || result == Z_STREAM_END else { return }
+                unsafe out.append(contentsOf: chunk[..<(chunk.count - Int(stream.avail_out))])
+                // One more member may follow: gzip files may be joined.
+                if result == Z_STREAM_END {
+                    isOver = unsafe stream.avail_in == 0 || inflateReset(&stream) != Z_OK
+                } else if unsafe stream.avail_in == 0 && stream.avail_out > 0 {
+                    return
+                }
+            }
+        }
+        return isOver ? out : nil
+    }
+}

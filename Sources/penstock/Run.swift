@@ -1,0 +1,129 @@
+import Agent
+import ArgumentParser
+import Kinesis
+import LocalKinesis
+import Logging
+import Platform
+
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run the agent.",
+        discussion: """
+            Stops at SIGTERM or SIGINT: what was read is delivered within shutdown_timeout, the rest stays in its files.
+            Exit codes: 0 done, 69 Kinesis could not be reached (--once), 73 the state directory cannot be used, \
+            77 access or credentials refused (--once), 78 bad configuration.
+            """
+    )
+
+    @OptionGroup var source: ConfigurationOption
+
+    @Flag(help: "Read every file to its end, deliver, and exit. Files never seen before are read from their start.")
+    var once = false
+
+    func run() throws {
+        let configuration = try source.load()
+        // Before the first thread: all inherit the mask.
+        let signals = try StopSignals()
+        var log = Logger(label: "penstock") { LogLine(label: $0, level: configuration.agent.logLevel.level) }
+        log.logLevel = configuration.agent.logLevel.level
+
+        let embedded = try Self.embedded(configuration.outputs[0], log)
+        defer { embedded?.server.stop() }
+        let agent: Agent
+        do {
+            agent = try Agent(
+                configuration,
+                endpoint: embedded?.endpoint,
+                once: once,
+                credentials: embedded?.credentials,
+                log: log
+            )
+        } catch {
+            StandardError.write("penstock: \(error)\n")
+            throw Exit.cannotWrite
+        }
+        log.notice(
+            "penstock runs",
+            metadata: [
+                "version": "\(Penstock.version)", "stream": "\(configuration.outputs[0].stream)",
+                "endpoint": "\(embedded?.endpoint.url ?? KinesisEndpoint(configuration.outputs[0]).url)",
+            ]
+        )
+        while !agent.ended.waitForRing(or: signals.number) {
+            if let signal = signals.next() {
+                log.notice("stopping", metadata: ["signal": "\(signal)"])
+                agent.stop()
+            }
+        }
+        try finish(agent, log)
+    }
+
+    private func finish(_ agent: Agent, _ log: Logger) throws {
+        let end = agent.wait()
+        let counters = agent.counters
+        let figures: Logger.Metadata = [
+            "records": "\(counters.lane.recordsDelivered.now)", "bytes": "\(counters.lane.bytesDelivered.now)",
+            "aggregates": "\(counters.lane.aggregatesDelivered.now)", "calls": "\(counters.lane.calls.now)",
+            "retried": "\(counters.lane.retried.now)", "duplicates_possible": "\(counters.lane.duplicatesPossible.now)",
+        ]
+        switch end {
+        case .delivered: log.notice("everything that was read is delivered", metadata: figures)
+        case .gaveUp(let failure):
+            let reason = failure.map { "\($0)" } ?? "the time to stop was over"
+            log.error(
+                "not everything was delivered; it stays in its files",
+                metadata: figures.merging(["reason": "\(reason)"]) { _, new in new }
+            )
+            guard once else { return }
+            switch failure {
+            case .credentials: throw Exit.noPermission
+            case .service(let error) where error.kind == .credentials || error.code.hasPrefix("AccessDenied"):
+                throw Exit.noPermission
+            case .service, .transport, .distrusted, nil: throw Exit.unavailable
+            }
+        }
+    }
+
+    /// The embedded Kinesis, where the output asks for it.
+    private static func embedded(
+        _ output: Configuration.Output,
+        _ log: Logger
+    ) throws -> (server: LocalKinesis, endpoint: KinesisEndpoint, credentials: CredentialSource)? {
+        guard output.endpoint == .embedded else { return nil }
+        var options = LocalKinesis.Options()
+        options.region = output.region
+        let name =
+            switch output.stream {
+            case .name(let name): name
+            case .arn(let arn): String(arn.split(separator: "/").last ?? "stream")
+            }
+        options.streams = [(name: name, shards: 4)]
+        let server = try LocalKinesis.start(options)
+        return (server, KinesisEndpoint(url: server.url, region: output.region), .embedded)
+    }
+}
+
+extension CredentialSource {
+    /// A key for the embedded Kinesis, which looks at none.
+    static let embedded = CredentialSource(profile: "") { name in
+        switch name {
+        case "AWS_ACCESS_KEY_ID": "embedded"
+        case "AWS_SECRET_ACCESS_KEY": "embedded"
+        default: nil
+        }
+    }
+}
+
+/// `--config`.
+struct ConfigurationOption: ParsableArguments {
+    @Option(name: [.short, .customLong("config")], help: "The configuration file.")
+    var path = "/etc/penstock/penstock.toml"
+
+    /// Reads the file; prints every fault and exits with 78 when there are any.
+    func load() throws -> Configuration {
+        do { return try Configuration(file: path) } catch {
+            for fault in error.faults { StandardError.write("\(fault)\n") }
+            throw Exit.badConfiguration
+        }
+    }
+}
