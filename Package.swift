@@ -44,7 +44,8 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            // Its tests look inside, and run against the same release build that ships.
+            swiftSettings: strict + [.unsafeFlags(["-enable-testing"])]
         ),
         .target(
             name: "Kinesis",
