@@ -96,6 +96,14 @@ let package = Package(
     cxxLanguageStandard: .cxx20
 )
 
+// With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
+if Context.environment["PENSTOCK_THREADS"] != nil {
+    let needed = ["Bytes", "BytesTests", "CLinux"]
+    package.dependencies = []
+    package.products = []
+    package.targets = package.targets.filter { needed.contains($0.name) }
+}
+
 // With PENSTOCK_FUZZ set the package is the fuzz targets and what they need, built for libFuzzer: see Tests/Fuzz/run.
 if Context.environment["PENSTOCK_FUZZ"] != nil {
     let coverage: SwiftSetting = .unsafeFlags(["-sanitize=fuzzer", "-parse-as-library"])

@@ -116,7 +116,7 @@ extension CredentialSource {
 
 /// `--config`.
 struct ConfigurationOption: ParsableArguments {
-    @Option(name: [.short, .customLong("config")], help: "The configuration file.")
+    @Option(name: [.customShort("c"), .customLong("config")], help: "The configuration file.")
     var path = "/etc/penstock/penstock.toml"
 
     /// Reads the file; prints every fault and exits with 78 when there are any.

@@ -1,0 +1,71 @@
+# What a newcomer needs: make demo, make test. Everything else is a part of these.
+SWIFT ?= swift
+PYTHON ?= python3
+BUILD := $(SWIFT) build -c release
+BINARY := .build/release/penstock
+SOURCES := Package.swift Sources Tests
+# Seconds for each fuzz target.
+FUZZ ?= 10
+
+# Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
+APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev
+APT_TESTS := python3-venv openssl
+
+.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop bench format lint proto clean
+
+deps: deps-build .venv/installed
+
+deps-build:
+	@packaging/apt-install $(APT)
+
+# The peers of the tests, from PyPI; in the checkout, ignored by git.
+.venv/installed: Tests/Interop/requirements.txt
+	@packaging/apt-install $(APT_TESTS)
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+build: deps-build
+	$(BUILD) --product penstock
+
+# The embedded Kinesis, the agent and a program that writes a log, with live figures; ends by comparing.
+demo: build
+	$(BINARY) demo
+
+test: deps lint test-swift test-threads test-fuzz test-interop
+
+# Against the release build: what is tested is what ships.
+test-swift: deps
+	$(BUILD) --build-tests
+	$(SWIFT) test -c release --disable-testable-imports --skip-build
+
+# The thread sanitizer finds races in release builds only.
+test-threads: deps-build
+	PENSTOCK_THREADS=1 $(SWIFT) test -c release --sanitize=thread --scratch-path .build-threads --filter Threads
+
+# libFuzzer with the address sanitizer, a bounded time for each reader of foreign bytes.
+test-fuzz: deps-build
+	Tests/Fuzz/run $(FUZZ)
+
+# Real peers: boto3, moto, aws_kinesis_agg.
+test-interop: deps
+	$(BUILD) --product penstock
+	.venv/bin/python -m pytest -q Tests/Interop
+
+bench: deps
+	$(BUILD) --product penstock
+	.venv/bin/python benchmarks/EndToEnd/run.py
+
+format:
+	$(SWIFT) format -i -r $(SOURCES)
+
+lint:
+	$(SWIFT) format lint --strict -r $(SOURCES)
+
+# After a change of aggregate.proto; the result is committed.
+proto:
+	@packaging/apt-install protobuf-c-compiler
+	cd Sources/C/Aggregate && protoc-c --c_out=. aggregate.proto && mv aggregate.pb-c.h include/
+
+clean:
+	rm -rf .build .build-threads .build-fuzz .venv
