@@ -109,7 +109,8 @@ struct Lane: ~Copyable {
 
     private mutating func drainRing(_ index: Int, _ now: ContinuousClock.Instant) -> Int {
         guard let stage else { return 0 }
-        let (settlement, keys) = (settlement, keys)
+        let (settlement, keys, input) = (settlement, keys, feeds[index].input)
+        stage.aggregator.limitLines(to: input.maxRecord, truncates: input.onOversize == .truncate)
         return readers[index].drain(Self.drain) { payload, entry in
             settlement.drained(entry.source, first: entry.first, end: entry.end)
             switch EntryKind(rawValue: entry.kind) {
@@ -344,8 +345,6 @@ struct Lane: ~Copyable {
         var sizes = Aggregator.Limits()
         sizes.size = output.aggregateMaxSize
         sizes.records = output.aggregate ? output.aggregateMaxRecords : 1
-        sizes.record = feeds.map(\.input.maxRecord).min() ?? sizes.record
-        sizes.truncates = feeds.contains { $0.input.onOversize == .truncate }
         let placement: Aggregator.Placement =
             switch output.partitionKey {
             case .spread: .spread

@@ -28,7 +28,7 @@ public struct Aggregator: ~Copyable {
     }
 
     private let placement: Placement
-    private let limits: Limits
+    private var limits: Limits
     public let map: ShardMap
     private var writers: FixedArray<AggregateWriter>
     /// For placement without a key: each shard's own.
@@ -58,6 +58,12 @@ public struct Aggregator: ~Copyable {
         // All records of such an aggregate have one hash key, so whatever becomes of the shard, they stay together.
         shardKeys = map.shards.map { RecordKey(partitionKey: Self.anyPartitionKey, explicit: $0.range.lowerBound) }
         current = Int(random.next() % UInt64(map.count))
+    }
+
+    /// Says how long a line may be from now on, and what becomes of a longer one: inputs differ.
+    public mutating func limitLines(to longest: Int, truncates: Bool) {
+        limits.record = longest
+        limits.truncates = truncates
     }
 
     /// Takes the lines of a block, each a record.
