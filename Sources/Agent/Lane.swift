@@ -104,6 +104,11 @@ struct Lane: ~Copyable {
             drained += taken
             feeds[index].announceRoom(readers[index])
         }
+        if let counts = stage?.aggregator.takeCounts() {
+            counters.lane.records.add(counts.records)
+            counters.lane.bytes.add(counts.bytes)
+            counters.collectors.linesOversize.add(counts.oversize)
+        }
         return drained > 0
     }
 
