@@ -138,6 +138,13 @@ public struct RingWriter: ~Copyable {
     @inlinable
     public var isHalfFree: Bool { unsafe end - ring.taken.pointee.load(ordering: .acquiring) <= (mask + 1) / 2 }
 
+    /// Whether an entry of up to `count` bytes finds room now.
+    public func hasRoom(for count: Int) -> Bool {
+        let need = Ring.room(for: count)
+        let start = (end & mask) + need > mask + 1 ? (end | mask) + 1 : end
+        return unsafe start + need <= ring.taken.pointee.load(ordering: .acquiring) + mask + 1
+    }
+
     /// Whether the reader has taken everything.
     @inlinable
     public var isDrained: Bool { unsafe end == ring.taken.pointee.load(ordering: .acquiring) }

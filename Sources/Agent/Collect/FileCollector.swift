@@ -31,6 +31,8 @@ struct FileCollector: ~Copyable {
     private var isFirstScan = true
     private var startsAtEnd: Bool
     private var oversize = TailedFile.Oversize()
+    /// The room that the last step did not find.
+    private var neededRoom = 0
 
     private struct Identity: Hashable {
         var device: UInt64
@@ -120,6 +122,7 @@ struct FileCollector: ~Copyable {
                     continue
                 case .end: break
                 case .full:
+                    neededRoom = box.file.needed
                     result = step
                     break files
                 }
@@ -200,6 +203,7 @@ struct FileCollector: ~Copyable {
                     result = step
                 case .end: box.file.isReady = true
                 case .full:
+                    neededRoom = box.file.needed
                     waitForRoom()
                     return step
                 }
@@ -215,12 +219,13 @@ struct FileCollector: ~Copyable {
 
     // MARK: waiting
 
-    /// Sleeps until the lane has freed half of the ring.
+    /// Sleeps until the lane has freed half of the ring, or more if that is what the next entry needs.
     private mutating func waitForRoom() {
         publish()
         feed.isWaitingForRoom.store(true, ordering: .relaxed)
         feed.bell.prepareToSleep()
-        if !writer.isHalfFree, !isStopping { feed.bell.wait(atMost: .seconds(1)) }
+        let mayGoOn = writer.isHalfFree && writer.hasRoom(for: neededRoom)
+        if !mayGoOn, !isStopping { feed.bell.wait(atMost: .seconds(1)) }
         feed.bell.wake()
         feed.isWaitingForRoom.store(false, ordering: .relaxed)
     }

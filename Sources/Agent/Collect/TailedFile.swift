@@ -21,6 +21,8 @@ struct TailedFile: ~Copyable {
     var lastChange: ContinuousClock.Instant
     /// Something may be there to read.
     var isReady = true
+    /// The room in the ring that the last step asked for.
+    private(set) var needed = 0
 
     private var file: ReadableFile
     private var headSize = 0
@@ -113,6 +115,7 @@ struct TailedFile: ~Copyable {
         _ oversize: inout Oversize
     ) throws(SystemError) -> Step {
         var step = Step.end
+        needed = Self.block
         if isSkipping {
             let fits = unsafe try writer.write(upTo: Self.block) {
                 (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
@@ -148,7 +151,8 @@ struct TailedFile: ~Copyable {
         guard needsMore else { return fits ? step : .full }
 
         // A line longer than a block: room for the longest record, and its line end.
-        fits = unsafe try writer.write(upTo: max(longest + 2, Self.block)) {
+        needed = max(longest + 2, Self.block)
+        fits = unsafe try writer.write(upTo: needed) {
             (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
             let count = unsafe try file.read(into: room, at: offset)
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
@@ -177,7 +181,8 @@ struct TailedFile: ~Copyable {
     mutating func finishPartial(into writer: inout RingWriter, longest: Int) throws(SystemError) -> Step {
         guard partial > 0 else { return .end }
         var step = Step.end
-        let fits = unsafe try writer.write(upTo: min(partial, longest)) {
+        needed = min(partial, longest)
+        let fits = unsafe try writer.write(upTo: needed) {
             (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
             let count = unsafe try file.read(into: room, at: offset)
             guard count > 0 else { return nil }
