@@ -181,7 +181,7 @@ struct TailedFile: ~Copyable {
     mutating func finishPartial(into writer: inout RingWriter, longest: Int) throws(SystemError) -> Step {
         guard partial > 0 else { return .end }
         var step = Step.end
-        needed = min(partial, longest)
+        needed = max(longest + 2, Self.block)
         let fits = unsafe try writer.write(upTo: needed) {
             (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
             let count = unsafe try file.read(into: room, at: offset)
@@ -189,12 +189,11 @@ struct TailedFile: ~Copyable {
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
             // Lines may have been finished after all.
             guard unsafe bytes.firstOffset(of: 10) == nil else { return nil }
-            let cut = unsafe count < partial ? Self.cut(bytes, at: count) : count
-            let entry = entry(.record, bytes: cut)
-            offset += UInt64(cut)
-            partial -= min(partial, cut)
-            step = .read(cut)
-            return (cut, entry)
+            let entry = entry(.lines, bytes: count)
+            offset += UInt64(count)
+            partial = 0
+            step = .read(count)
+            return (count, entry)
         }
         return fits ? step : .full
     }
