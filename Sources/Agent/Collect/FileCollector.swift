@@ -31,6 +31,8 @@ struct FileCollector: ~Copyable {
     private var isFirstScan = true
     private var startsAtEnd: Bool
     private var oversize = TailedFile.Oversize()
+    /// Index of the file whose turn is next.
+    private var nextTurn = 0
     /// The room that the last step did not find.
     private var neededRoom = 0
 
@@ -111,8 +113,14 @@ struct FileCollector: ~Copyable {
     private mutating func readReady() -> TailedFile.Step {
         var bytes = 0
         var result = TailedFile.Step.end
-        files: for box in files where box.file.isReady {
-            for _ in 0..<Self.turn {
+        // Where the ring was full the last time, so that a busy file does not keep the room from those behind it.
+        let start = files.isEmpty ? 0 : nextTurn % files.count
+        nextTurn = 0
+        files: for further in files.indices {
+            let place = (start + further) % files.count
+            let box = files[place]
+            guard box.file.isReady else { continue }
+            for block in 0..<Self.turn {
                 let step = step(box)
                 switch step {
                 case .read(let count):
@@ -123,6 +131,7 @@ struct FileCollector: ~Copyable {
                 case .end: break
                 case .full:
                     neededRoom = box.file.needed
+                    nextTurn = block == 0 ? place : place + 1
                     result = step
                     break files
                 }
