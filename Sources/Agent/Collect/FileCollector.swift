@@ -344,6 +344,8 @@ struct FileCollector: ~Copyable {
                     metadata: ["path": "\(path)", "before": "\(known.path)"]
                 )
                 checkpoints.forget(known)
+                // No pattern asks for it.
+                if isRotated { return }
                 offset = 0
             } else if status.size < known.position {
                 counters.collectors.filesTruncated.add(1)
