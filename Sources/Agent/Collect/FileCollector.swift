@@ -332,6 +332,8 @@ struct FileCollector: ~Copyable {
     private mutating func open(_ path: String, isRotated: Bool) throws(SystemError) {
         let file = try ReadableFile(path)
         let status = try file.status()
+        // Rotated between the look at its name and the opening: it is tailed already.
+        guard byIdentity[Identity(device: status.device, inode: status.inode)] == nil else { return }
         let known = checkpoints.unclaimed(of: input.name).first {
             $0.device == status.device && $0.inode == status.inode
         }
