@@ -435,7 +435,11 @@ struct FileCollector: ~Copyable {
             if let name = listings[folder]?[box.file.inode] { box.file.rename(to: folder + "/" + name) }
             try? box.file.describe(in: checkpoints)
         }
-        let finished = files.filter { $0.file.isDeleted && $0.file.isCaughtUp && $0.file.partial == 0 }
+        // Its writer may still hold it: a deleted file must be quiet for a while before it is let go.
+        let finished = files.filter {
+            $0.file.isDeleted && $0.file.isCaughtUp && $0.file.partial == 0
+                && .now - $0.file.lastChange > Self.rotatedQuiet
+        }
         for box in finished {
             log.info("deleted file is finished", metadata: ["path": "\(box.file.path)", "size": "\(box.file.size)"])
             checkpoints.close(box.file.source)

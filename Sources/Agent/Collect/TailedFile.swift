@@ -70,7 +70,10 @@ struct TailedFile: ~Copyable {
         let status = try file.status()
         if status.size != size { lastChange = now }
         size = status.size
-        if status.links == 0 { isDeleted = true }
+        if status.links == 0, !isDeleted {
+            isDeleted = true
+            lastChange = now
+        }
         if offset + UInt64(partial) < size { isReady = true }
         return size < offset
     }
