@@ -324,7 +324,11 @@ struct FileCollector: ~Copyable {
             return identity
         } catch {
             // A file that went while we looked is no fault.
-            if !error.isNotFound { tell(path, error.reason) }
+            if !error.isNotFound {
+                tell(path, error.reason)
+            } else if path.unicodeScalars.contains("\u{fffd}") {
+                tell(path, "its name is not UTF-8: rename it")
+            }
             return nil
         }
     }
