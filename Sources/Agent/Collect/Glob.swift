@@ -7,7 +7,9 @@ struct Glob: Sendable, Equatable {
 
     init(_ pattern: String) {
         self.pattern = pattern
-        names = pattern.split(separator: "/")
+        let names = pattern.split(separator: "/")
+        // `/a/**` means the files in any depth of it.
+        self.names = names.last == "**" ? names + ["*"] : names
     }
 
     /// What a search found: files that match, and every folder whose content matters to the pattern.
