@@ -385,10 +385,13 @@ struct Lane: ~Copyable {
         let now = ContinuousClock.now
         var wake = now + .seconds(60)
         if hasRoom, hasEntries { wake = now }
+        let flush = noMoreWillCome
         if let stage {
+            // The last collector has ended since the last look.
+            if flush, !stage.aggregator.isEmpty { wake = now }
             if let oldest = stage.aggregator.oldestReceipt { wake = min(wake, oldest + output.linger) }
             // With every call taken, an answer is what to wait for.
-            if caller.inFlight < output.maxInFlight, let due = stage.batcher.nextDue(now: now) {
+            if caller.inFlight < output.maxInFlight, let due = stage.batcher.nextDue(now: now, flush: flush) {
                 wake = min(wake, max(due, heldUntil ?? due))
             }
         }

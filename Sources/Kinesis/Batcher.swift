@@ -155,12 +155,25 @@ public struct Batcher {
     }
 
     /// When `next` may have something that it has not now; nil: not before something is added.
-    public mutating func nextDue(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+    public mutating func nextDue(now: ContinuousClock.Instant, flush: Bool) -> ContinuousClock.Instant? {
         var due: ContinuousClock.Instant?
+        var ready: [(at: ContinuousClock.Instant, index: Int)] = []
+        let mayFill = bytes >= limits.callBytes || count >= limits.callRecords
         for index in active {
             guard let head = queues[index].head else { continue }
-            let when = max(queues[index].blockedUntil(now: now) ?? now, head.firstReceipt + limits.linger)
+            let free = queues[index].blockedUntil(now: now) ?? now
+            let when = flush ? free : max(free, head.firstReceipt + limits.linger)
             due = min(due ?? when, when)
+            if mayFill, !flush { ready.append((free, index)) }
+        }
+        guard let due, !ready.isEmpty else { return due }
+        // Full calls do not wait for the linger, only until enough shards are free.
+        var (readyBytes, readyCount) = (0, 0)
+        for (at, index) in ready.sorted(by: { $0.at < $1.at }) {
+            if at >= due { break }
+            readyBytes += queues[index].bytes
+            readyCount += queues[index].waiting.count - queues[index].taken
+            if readyBytes >= limits.callBytes || readyCount >= limits.callRecords { return at }
         }
         return due
     }
