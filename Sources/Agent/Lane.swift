@@ -158,6 +158,10 @@ struct Lane: ~Copyable {
         } else {
             stage.aggregator.sealDue(before: now - output.linger, into: &stage.batcher, now: now)
         }
+        // No memory for more: a call of the largest makes some.
+        while pool.used >= memoryBudget, stage.batcher.bytes < output.callMaxSize, !stage.aggregator.isEmpty {
+            stage.aggregator.sealLargest(into: &stage.batcher, now: now)
+        }
     }
 
     private mutating func startCalls(_ now: ContinuousClock.Instant) {
