@@ -282,9 +282,9 @@ public struct Aggregator: ~Copyable {
     ///
     /// - Returns: each with its shard; they settle the origin together.
     public func regroup(_ aggregate: SealedAggregate, pool: BufferPool) -> [(aggregate: SealedAggregate, shard: Int)] {
-        let users = aggregate.withData { Deaggregator().userRecords(of: $0) }
+        // A single record has one place, whatever the map says; its content may well look like an aggregate.
+        let users = aggregate.recordCount == 1 ? nil : aggregate.withData { Deaggregator().userRecords(of: $0) }
         guard let users else {
-            // A single record has one place, whatever the map says.
             return [(aggregate, map.index(of: aggregate.hashes.lowerBound))]
         }
         let none = Run(source: 0, first: 0, end: 0)
