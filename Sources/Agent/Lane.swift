@@ -214,6 +214,7 @@ struct Lane: ~Copyable {
     ) {
         guard let stage else { return }
         var again: [Int: [SealedAggregate]] = [:]
+        var displaced: [SealedAggregate] = []
         var (records, bytes, aggregates, throttled) = (0, 0, 0, 0)
         for (aggregate, result) in results {
             let verdict = Delivery.verdict(
@@ -240,7 +241,11 @@ struct Lane: ~Copyable {
                 }
             case .retry(let isThrottled):
                 throttled += isThrottled ? 1 : 0
-                again[stage.batcher.map.index(of: aggregate.hashes.lowerBound), default: []].append(aggregate)
+                if let shard = stage.batcher.map.index(ofAll: aggregate.hashes) {
+                    again[shard, default: []].append(aggregate)
+                } else {
+                    displaced.append(aggregate)
+                }
                 if case .refused(let error) = result {
                     log.debug("record was refused, sending it again", metadata: ["error": "\(error)"])
                 }
@@ -249,10 +254,11 @@ struct Lane: ~Copyable {
         for (shard, aggregates) in again {
             stage.batcher.putBack(aggregates, to: shard, chance: random.nextUnit(), now: now)
         }
+        place(displaced)
         counters.lane.recordsDelivered.add(records)
         counters.lane.bytesDelivered.add(bytes)
         counters.lane.aggregatesDelivered.add(aggregates)
-        counters.lane.retried.add(again.values.reduce(0) { $0 + $1.count })
+        counters.lane.retried.add(again.values.reduce(displaced.count) { $0 + $1.count })
         counters.lane.throttled.add(throttled)
     }
 
@@ -281,8 +287,12 @@ struct Lane: ~Copyable {
             }
             counters.lane.retried.add(records.count)
             if let stage {
-                let byShard = Dictionary(grouping: records) { stage.batcher.map.index(of: $0.hashes.lowerBound) }
-                for (shard, records) in byShard { stage.batcher.putBack(records, to: shard, chance: nil, now: now) }
+                let byShard = Dictionary(grouping: records) { stage.batcher.map.index(ofAll: $0.hashes) }
+                for (shard, records) in byShard {
+                    guard let shard else { continue }
+                    stage.batcher.putBack(records, to: shard, chance: nil, now: now)
+                }
+                place(byShard[nil] ?? [])
             }
         case .control: shards.failed(until: now + wait)
         }
