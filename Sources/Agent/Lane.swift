@@ -36,6 +36,9 @@ struct Lane: ~Copyable {
     /// Stored where the map does not explain it, until the map is fresh.
     private var awaitingMap: [(aggregate: SealedAggregate, result: PutRecords.Result)] = []
 
+    /// Shards that an earlier map held: calls that were under way may still name them.
+    private var closed: [ShardID: ClosedRange<HashKey>] = [:]
+
     /// What depends on the shard map.
     private final class Stage {
         var aggregator: Aggregator
@@ -221,6 +224,7 @@ struct Lane: ~Copyable {
                 on: result,
                 of: aggregate.hashes,
                 by: stage.batcher.map,
+                closed: closed,
                 mapIsFresh: mapIsFresh
             )
             switch verdict {
@@ -355,6 +359,7 @@ struct Lane: ~Copyable {
             )
             old.aggregator.sealAll(into: &old.batcher, now: now)
             waiting = old.batcher.takeAll()
+            for shard in old.batcher.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
         }
         var limits = Batcher.Limits()
         limits.callBytes = output.callMaxSize

@@ -17,18 +17,22 @@ public enum Delivery {
     /// - Parameters:
     ///   - hashes: the lowest and the highest hash key in the aggregate.
     ///   - map: the shard map as it is known now.
+    ///   - closed: the ranges of shards that earlier maps held and this one does not: a reader finds what they took
+    ///     before they were closed.
     ///   - mapIsFresh: whether the map was read after the answer came.
     public static func verdict(
         on result: PutRecords.Result,
         of hashes: ClosedRange<HashKey>,
         by map: ShardMap,
+        closed: [ShardID: ClosedRange<HashKey>] = [:],
         mapIsFresh: Bool
     ) -> Verdict {
         switch result {
         case .refused(let error): return .retry(throttled: error.kind == .throttled)
         case .stored(let id):
-            guard let index = map.index(of: id) else { return mapIsFresh ? .regroup : .awaitMap }
-            let range = map.shards[index].range
+            guard let range = map.index(of: id).map({ map.shards[$0].range }) ?? closed[id] else {
+                return mapIsFresh ? .regroup : .awaitMap
+            }
             if range.contains(hashes.lowerBound), range.contains(hashes.upperBound) { return .settled }
             return mapIsFresh ? .regroup : .awaitMap
         }
