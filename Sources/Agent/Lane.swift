@@ -282,8 +282,14 @@ struct Lane: ~Copyable {
         counters.lane.callsFailed.add(1)
         control.lastFailure = failure
         failingSince = failingSince ?? now
-        let wait = endpointBackoff.next(chance: random.nextUnit())
-        heldUntil = now + wait
+        // The calls that failed together are one failure: else two dozen in flight make the longest wait at once.
+        let until: ContinuousClock.Instant
+        if let heldUntil, heldUntil > now {
+            until = heldUntil
+        } else {
+            until = now + endpointBackoff.next(chance: random.nextUnit())
+            heldUntil = until
+        }
         switch request {
         case .putRecords(let records):
             if failure.mayHaveArrived {
@@ -298,7 +304,7 @@ struct Lane: ~Copyable {
                 }
                 place(byShard[nil] ?? [])
             }
-        case .control: shards.failed(until: now + wait)
+        case .control: shards.failed(until: until)
         }
         tell(failure)
     }
