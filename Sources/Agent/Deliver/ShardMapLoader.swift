@@ -14,6 +14,9 @@ struct ShardMapLoader {
     private var state = State.wanted(after: nil)
     private var shards: [Shard] = []
     private var nextToken: String?
+    /// When the last whole map came: shards that no map explains must not turn asking into a loop.
+    private var lastMap: ContinuousClock.Instant?
+    private static let pause: Duration = .seconds(1)
 
     enum Taken {
         /// There are further pages.
@@ -27,7 +30,7 @@ struct ShardMapLoader {
     /// Asks for a new map: something does not fit the one we have.
     mutating func refresh() {
         switch state {
-        case .idle: state = .wanted(after: nil)
+        case .idle: state = .wanted(after: lastMap.map { $0 + Self.pause })
         case .wanted: break
         case .asking: state = .asking(again: true)
         }
@@ -79,7 +82,8 @@ struct ShardMapLoader {
         nextToken = nil
         do {
             let map = try ShardMap(shards)
-            state = isWantedAgain ? .wanted(after: nil) : .idle
+            lastMap = now
+            state = isWantedAgain ? .wanted(after: now + Self.pause) : .idle
             return .map(map)
         } catch {
             // In the middle of a reshard the list may have a gap for a moment.
