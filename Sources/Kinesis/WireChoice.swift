@@ -54,12 +54,13 @@ public struct WireChoice: Sendable {
         case (.cborUntried, .cbor):
             state = .tryingJSON
             return true
-        case (.tryingJSON, .cbor): return true
+        // Others may have settled on JSON while this call was under way.
+        case (.tryingJSON, .cbor), (.json, .cbor): return true
         case (.tryingJSON, .json):
             // Neither worked: the endpoint is ill, and nothing is learned about its forms.
             state = .cborUntried
             return false
-        case (.forced, _), (.cborWorks, _), (.json, _), (.cborUntried, .json): return false
+        case (.forced, _), (.cborWorks, _), (.json, .json), (.cborUntried, .json): return false
         }
     }
 }
