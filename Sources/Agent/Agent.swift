@@ -154,12 +154,16 @@ public final class Agent: Sendable {
 
     /// Waits until the agent has ended: every thread joined, the checkpoints written.
     public func wait() -> End {
-        supervisor.join()
+        ending.joined.withLock { joined in
+            if !joined { supervisor.join() }
+            joined = true
+        }
         return ending.end.withLock { $0 ?? .delivered }
     }
 
     private final class Ending: Sendable {
         let end = Mutex<End?>(nil)
+        let joined = Mutex(false)
     }
 
     /// Keeps the lock until the last checkpoint is written.
