@@ -66,9 +66,9 @@ struct Demo: ParsableCommand {
             if let deadline, .now > deadline { break }
         }
         writer.join()
+        screen.draw(isLast: true)
         agent.stop()
         _ = agent.wait()
-        screen.draw()
         try compare(endpoint, generator)
     }
 

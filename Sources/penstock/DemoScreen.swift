@@ -10,6 +10,8 @@ struct DemoScreen {
     private var last: Sample
     private var lastLine: ContinuousClock.Instant
     private var isFirst = true
+    /// CPU of the agent's threads by the last look: of a thread that has ended nothing can be read.
+    private var cpu = Duration.zero
 
     private struct Sample {
         var time: ContinuousClock.Instant
@@ -24,16 +26,19 @@ struct DemoScreen {
         lastLine = .now
     }
 
-    mutating func draw() {
+    /// - Parameter isLast: show the whole run's averages in place of the last moment's rates.
+    mutating func draw(isLast: Bool = false) {
         let now = ContinuousClock.now
-        guard isTerminal || now - lastLine >= .seconds(1) else { return }
+        guard isTerminal || isLast || now - lastLine >= .seconds(1) else { return }
+        if isLast { last = Sample(time: start, records: 0, bytes: 0, cpu: .zero) }
         lastLine = now
+        // The agent's own threads; the generator and the embedded Kinesis are not its cost.
+        cpu = max(cpu, Machine.cpuTime(ofThreadsNamed: "penstock-") + Machine.cpuTime(ofThreadsNamed: "collect-"))
         let sample = Sample(
             time: now,
             records: counters.lane.recordsDelivered.now,
             bytes: counters.lane.bytesDelivered.now,
-            // The agent's own threads; the generator and the embedded Kinesis are not its cost.
-            cpu: Machine.cpuTime(ofThreadsNamed: "penstock-") + Machine.cpuTime(ofThreadsNamed: "collect-")
+            cpu: cpu
         )
         let seconds = max(0.001, (now - last.time).inSeconds)
         let lines = Double(sample.records - last.records) / seconds
@@ -64,7 +69,7 @@ struct DemoScreen {
             }
         } else {
             StandardOutput.write(
-                "  \(Self.fixed((now - start).inSeconds, 0)) s  \(Self.grouped(Int(lines))) lines/s  "
+                "  \(isLast ? "all " : "")\(Self.fixed((now - start).inSeconds, 0)) s  \(Self.grouped(Int(lines))) lines/s  "
                     + "\(Self.fixed(megabytes, 1)) MB/s  \(Self.grouped(aggregates)) aggregates of \(perAggregate) records  "
                     + "lag \(Self.grouped(max(0, lag)))  CPU \(Self.fixed(cpu, 1)) %\n"
             )
