@@ -404,7 +404,16 @@ struct FileCollector: ~Copyable {
                 checkpoints.forget(entry)
                 continue
             }
-            do { try open(folder + "/" + name.name, isRotated: true) } catch { tell(entry.path, error.reason) }
+            do {
+                // An inode is given again: only the same head makes it the same file. Of an empty file nothing but the
+                // name is known, which rotation adds to.
+                let path = folder + "/" + name.name
+                let isSame =
+                    try entry.headSize > 0
+                    ? TailedFile.head(of: ReadableFile(path), size: entry.headSize).hash == entry.headHash
+                    : path.hasPrefix(entry.path)
+                if isSame { try open(path, isRotated: true) } else { checkpoints.forget(entry) }
+            } catch { tell(entry.path, error.reason) }
         }
     }
 
