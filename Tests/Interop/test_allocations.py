@@ -1,0 +1,63 @@
+"""Nothing is allocated for a record: counted by thread, with a library loaded before the C library's own."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import environment
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def counter(tmp_path_factory):
+    library = tmp_path_factory.mktemp("allocations") / "liballocations.so"
+    compiler = os.environ.get("CC") or shutil.which("cc") or "clang"
+    subprocess.check_call([compiler, "-shared", "-fPIC", "-O2", "-o", library, HERE / "allocations.c"])
+    return library
+
+
+def allocations(counter, make_agent, start_local, file, **output):
+    """How often each thread allocates while the file is shipped."""
+    server = start_local("logs:4", "--memory=64MiB")
+    agent = make_agent(file, server.url, "logs", **output)
+    counts = agent.folder / "allocations"
+    run = agent.once(env=environment(LD_PRELOAD=str(counter), ALLOCATIONS=str(counts)))
+    assert run.process.returncode == 0, run.log
+    totals = {}
+    for line in counts.read_text().splitlines():
+        name, count = line.rsplit(" ", 1)
+        totals[name] = totals.get(name, 0) + int(count)
+    return totals
+
+
+def write(path, bytes_, width):
+    with open(path, "w") as out:
+        for number in range(bytes_ // width):
+            out.write(f"{number:010d} ".ljust(width - 1, "y") + "\n")
+    return bytes_ // width
+
+
+@pytest.mark.parametrize("placement", ["spread", "source"])
+def test_four_times_the_records_in_the_same_bytes_allocate_no_more(
+    placement, counter, make_agent, start_local, logs, figure
+):
+    size = 40_000_000
+    few = write(logs / "long.log", size, 217)
+    many = write(logs / "short.log", size, 54)
+    before = allocations(counter, make_agent, start_local, logs / "long.log", partition_key=placement)
+    after = allocations(counter, make_agent, start_local, logs / "short.log", partition_key=placement)
+    lane = after["penstock-lane"] - before["penstock-lane"]
+    collector = after["collect-app"] - before["collect-app"]
+    figure(
+        f"{placement}: lane {before['penstock-lane']} allocations for {few} records, {after['penstock-lane']} for {many}; "
+        f"collector {before['collect-app']} and {after['collect-app']}"
+    )
+    # What is left is a few for an aggregate and a call, whose numbers differ by some percent, and for a sleep.
+    assert lane < (many - few) / 100
+    assert collector < (many - few) / 100
+    # The count counts: there are some for each of the hundreds of aggregates.
+    assert before["penstock-lane"] > 1000
