@@ -15,7 +15,9 @@ struct Penstock: ParsableCommand {
             A configuration, checked and run:             penstock check && penstock run
             """,
         version: version,
-        subcommands: [Run.self, Check.self, Demo.self, Local.self, Read.self, Decode.self, Completion.self]
+        subcommands: [
+            Run.self, Check.self, Files.self, Demo.self, Local.self, Read.self, Decode.self, Completion.self,
+        ]
     )
 }
 

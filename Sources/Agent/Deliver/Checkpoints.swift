@@ -171,13 +171,15 @@ final class Checkpoints: Sendable {
         return Array("penstock-checkpoints \(version) \(SHA256.hexadecimal(of: body))\n".utf8) + body + [10]
     }
 
-    private enum Loaded {
+    /// What a state file holds.
+    enum Loaded {
         case none
         case state([Entry], inputs: Set<String>)
         case damaged
     }
 
-    private static func load(_ path: String) throws(Fault) -> Loaded {
+    /// Reads a state file and changes nothing.
+    static func load(_ path: String) throws(Fault) -> Loaded {
         let bytes: [UInt8]
         do { bytes = try Folder.read(path) } catch {
             if error.isNotFound { return .none }

@@ -1,0 +1,72 @@
+import Agent
+import ArgumentParser
+import Kinesis
+import Platform
+
+struct Files: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show how much of each tailed file is in Kinesis, rotated ones too.",
+        discussion: """
+            Exits with 0 when every file shown is all delivered, and with 1 otherwise, so that a script can delete what it \
+            wrote:
+                penstock files --quiet /var/log/app/app.log.1 && rm /var/log/app/app.log.1
+            """
+    )
+
+    @OptionGroup var source: ConfigurationOption
+
+    @Argument(help: "Files to show; all if none is named.")
+    var paths: [String] = []
+
+    @Flag(help: "Print a JSON object a line.")
+    var json = false
+
+    @Flag(help: "Print nothing; the exit code tells.")
+    var quiet = false
+
+    func run() throws {
+        let configuration = try source.load()
+        let report: FileReport
+        do { report = try FileReport(stateDirectory: configuration.agent.stateDirectory) } catch {
+            StandardError.write("penstock: \(error)\n")
+            throw Exit.unavailable
+        }
+        var files = report.files
+        var isComplete = true
+        if !paths.isEmpty {
+            files.removeAll { !paths.contains($0.path) }
+            for path in paths where !files.contains(where: { $0.path == path }) {
+                isComplete = false
+                if !quiet { StandardError.write("penstock: \(path) is not tailed, or not by this name\n") }
+            }
+        }
+        if !quiet { json ? printJSON(files) : printTable(files) }
+        guard isComplete, files.allSatisfy(\.isAllDelivered) else { throw ExitCode(1) }
+    }
+
+    private func printJSON(_ files: [FileReport.File]) {
+        for file in files {
+            let object = WireValue.object([
+                "input": .text(file.input), "path": .text(file.path), "size": file.size.map { .integer(Int64($0)) },
+                "delivered": .integer(Int64(file.delivered)), "lag": .integer(Int64(file.lag)),
+                "allDelivered": .bool(file.isAllDelivered),
+            ])
+            StandardOutput.write(String(decoding: WireFormat.json.encode(object), as: UTF8.self) + "\n")
+        }
+    }
+
+    private func printTable(_ files: [FileReport.File]) {
+        func right(_ text: String, _ width: Int) -> String {
+            String(repeating: " ", count: max(0, width - text.count)) + text
+        }
+        StandardOutput.write(right("size", 16) + right("delivered", 16) + right("lag", 14) + "  file\n")
+        for file in files {
+            let note = file.size == nil ? "  (gone)" : file.isAllDelivered ? "  all delivered" : ""
+            let size = file.size.map { DemoScreen.grouped(Int($0)) } ?? "-"
+            StandardOutput.write(
+                right(size, 16) + right(DemoScreen.grouped(Int(file.delivered)), 16)
+                    + right(DemoScreen.grouped(Int(file.lag)), 14) + "  \(file.path)\(note)\n"
+            )
+        }
+    }
+}
