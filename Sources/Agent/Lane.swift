@@ -160,10 +160,6 @@ struct Lane: ~Copyable {
             stage.aggregator.sealAll(into: &stage.batcher, now: now)
         } else {
             stage.aggregator.sealDue(before: now - output.linger, into: &stage.batcher, now: now)
-            // Open aggregates must not use up the memory that sealed ones need to be sent.
-            while pool.used >= memoryBudget, stage.batcher.count == 0, !stage.aggregator.isEmpty {
-                stage.aggregator.sealLargest(into: &stage.batcher, now: now)
-            }
         }
         // No memory for more: a call of the largest makes some.
         while pool.used >= memoryBudget, stage.batcher.bytes < output.callMaxSize, !stage.aggregator.isEmpty {
