@@ -28,6 +28,8 @@ struct FileCollector: ~Copyable {
     private var byPath: [String: Box] = [:]
     /// Paths whose fault has been told, and which.
     private var told: [String: String] = [:]
+    /// New files that may be copies of tailed ones, with their size at the last change.
+    private var held: [Identity: (path: String, size: UInt64, since: ContinuousClock.Instant)] = [:]
     private var isFirstScan = true
     private var startsAtEnd: Bool
     private var oversize = TailedFile.Oversize()
@@ -52,6 +54,8 @@ struct FileCollector: ~Copyable {
     private static let pollUnwatched: Duration = .seconds(1)
     /// How long a rotated file must be quiet before its last line is taken for finished: its writer may still hold it.
     private static let rotatedQuiet: Duration = .seconds(5)
+    /// How long a file that looks like a copy of another may stand still before it is taken for a file of its own.
+    private static let copyQuiet: Duration = .seconds(10)
     /// Blocks read from one file before the next has its turn.
     private static let turn = 8
 
@@ -120,6 +124,7 @@ struct FileCollector: ~Copyable {
             let place = (start + further) % files.count
             let box = files[place]
             guard box.file.isReady else { continue }
+            if hasBeenTruncated(box) { restart(box) }
             for block in 0..<Self.turn {
                 let step = step(box)
                 switch step {
@@ -145,6 +150,14 @@ struct FileCollector: ~Copyable {
             oversize = .init()
         }
         return result
+    }
+
+    /// Whether other bytes stand where we have read: a turn must not go on in them.
+    private mutating func hasBeenTruncated(_ box: Box) -> Bool {
+        do { return try !box.file.isUntouched() } catch {
+            tell(box.file.path, "\(error)")
+            return false
+        }
     }
 
     /// Reads one block of a file; at its end, sees whether it has shrunk.
@@ -176,28 +189,65 @@ struct FileCollector: ~Copyable {
         }
     }
 
-    /// The file has become shorter than what was read of it: what stands there now is read from its start.
+    /// The file was truncated: what stands there now is read from its start, and what was not read yet from a copy of it,
+    /// if `copytruncate` has left one.
     private mutating func restart(_ box: Box) {
         counters.collectors.filesTruncated.add(1)
+        let (path, offset) = (box.file.path, box.file.offset)
+        let old = Identity(device: box.file.device, inode: box.file.inode)
+        if let copy = findCopy(of: box.file.mark, in: Self.folder(of: path), upTo: offset) {
+            do {
+                // The old source goes on in the copy: positions mean the same bytes there.
+                let file = try ReadableFile(copy)
+                let status = try file.status()
+                byIdentity[old] = nil
+                box.file.goOn(in: file, copy, status)
+                byIdentity[box.identity] = box
+                checkpoints.move(box.file.source, to: copy, device: status.device, inode: status.inode)
+                log.notice(
+                    "file was truncated, finishing its copy",
+                    metadata: ["path": "\(path)", "copy": "\(copy)", "offset": "\(offset)", "size": "\(status.size)"]
+                )
+                let fresh = try ReadableFile(path)
+                let freshStatus = try fresh.status()
+                try begin(fresh, path, freshStatus, at: 0, isRotated: false)
+            } catch { tell(path, "\(error)") }
+            return
+        }
         log.warning(
             "file was truncated, reading it from its start",
-            metadata: ["path": "\(box.file.path)", "size": "\(box.file.size)", "offset": "\(box.file.offset)"]
+            metadata: ["path": "\(path)", "size": "\(box.file.size)", "offset": "\(offset)"]
         )
-        let old = box.file.source
+        let known = max(box.file.sizeBefore, box.file.size)
+        counters.collectors.bytesLost.add(Int(known > offset ? known - offset : 0))
+        let source = box.file.source
         box.file.restart(
             as: checkpoints.open(
                 .init(
                     input: input.name,
-                    path: box.file.path,
-                    device: box.file.device,
-                    inode: box.file.inode,
+                    path: path,
+                    device: old.device,
+                    inode: old.inode,
                     headSize: 0,
                     headHash: "",
                     position: 0
                 )
             )
         )
-        checkpoints.close(old)
+        checkpoints.close(source)
+    }
+
+    /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, and is not tailed.
+    private func findCopy(of mark: FileMark, in folder: String, upTo offset: UInt64) -> String? {
+        for entry in ((try? Folder.entries(of: folder)) ?? []).sorted(by: { $0.name < $1.name }) {
+            let path = folder == "/" ? "/" + entry.name : folder + "/" + entry.name
+            guard let status = try? FileStatus(of: path), status.kind == .regular, status.size >= offset,
+                byIdentity[Identity(device: status.device, inode: status.inode)] == nil,
+                let file = try? ReadableFile(path), (try? mark.fits(file, upTo: offset)) == true
+            else { continue }
+            return path
+        }
+        return nil
     }
 
     /// Makes records of the unfinished last lines of the files that `isDue` says.
@@ -250,7 +300,9 @@ struct FileCollector: ~Copyable {
         var needsScan = false
         for change in watch?.changes() ?? [] {
             switch change {
-            case .content(let path): byPath[path]?.file.isReady = true
+            case .content(let path):
+                byPath[path]?.file.isReady = true
+                if held.values.contains(where: { $0.path == path }) { needsScan = true }
             case .names, .overflow: needsScan = true
             }
         }
@@ -282,6 +334,8 @@ struct FileCollector: ~Copyable {
         byPath = Dictionary(files.map { ($0.file.path, $0) }, uniquingKeysWith: { first, _ in first })
         counters.collectors.filesOpen.set(files.count)
         counters.collectors.bytesBehind.set(files.reduce(0) { $0 + Int($1.file.behind) })
+        // What is gone, or is tailed by now, is held no more.
+        held = held.filter { present.contains($0.key) && byIdentity[$0.key] == nil }
         isFirstScan = false
     }
 
@@ -336,54 +390,109 @@ struct FileCollector: ~Copyable {
     private mutating func open(_ path: String, isRotated: Bool) throws(SystemError) {
         let file = try ReadableFile(path)
         let status = try file.status()
+        let identity = Identity(device: status.device, inode: status.inode)
         // Rotated between the look at its name and the opening: it is tailed already.
-        guard byIdentity[Identity(device: status.device, inode: status.inode)] == nil else { return }
+        guard byIdentity[identity] == nil else { return }
         let known = checkpoints.unclaimed(of: input.name).first {
             $0.device == status.device && $0.inode == status.inode
         }
-        var offset = isFirstScan && startsAtEnd ? status.size : 0
-        if let known {
-            let head = try TailedFile.head(of: file, size: known.headSize)
-            if head.hash != known.headHash && known.headSize > 0 {
-                log.notice(
-                    "another file has the inode of one that is gone",
-                    metadata: ["path": "\(path)", "before": "\(known.path)"]
-                )
-                checkpoints.forget(known)
-                // No pattern asks for it.
-                if isRotated { return }
-                offset = 0
-            } else if status.size < known.position {
-                counters.collectors.filesTruncated.add(1)
-                log.warning(
-                    "file was truncated while no agent ran, reading it from its start",
-                    metadata: ["path": "\(path)", "size": "\(status.size)", "offset": "\(known.position)"]
-                )
-                offset = 0
-            } else {
-                offset = known.position
-            }
+        guard let known else {
+            if !isRotated, try mayBeCopyInTheMaking(file, identity, status, path) { return }
+            return try begin(
+                file,
+                path,
+                status,
+                at: isFirstScan && startsAtEnd ? status.size : 0,
+                isRotated: isRotated
+            )
         }
+        let mark = FileMark(headSize: known.headSize, headHash: known.headHash)
+        var isSame = known.headSize == 0
+        if !isSame { isSame = try mark.hasHead(file) }
+        if isSame, status.size >= known.position {
+            return try begin(file, path, status, at: known.position, isRotated: isRotated)
+        }
+        checkpoints.forget(known)
+        counters.collectors.filesTruncated.add(1)
+        let before: Logger.Metadata = [
+            "path": "\(path)", "before": "\(known.path)", "size": "\(status.size)", "offset": "\(known.position)",
+        ]
+        if let copy = findCopy(of: mark, in: Self.folder(of: known.path), upTo: known.position),
+            let rest = try? ReadableFile(copy), let size = try? rest.status()
+        {
+            log.notice(
+                "file was truncated while no agent ran, finishing its copy",
+                metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
+            )
+            try begin(rest, copy, size, at: known.position, isRotated: true)
+        } else {
+            log.warning(
+                isSame
+                    ? "file was truncated while no agent ran, reading it from its start"
+                    : "another file has the inode of one that is gone",
+                metadata: before
+            )
+        }
+        // What only got the inode of a rotated file is nobody's that any pattern asks for.
+        if !isRotated, byIdentity[identity] == nil { try begin(file, path, status, at: 0, isRotated: false) }
+    }
+
+    /// Starts to tail a file.
+    private mutating func begin(
+        _ file: consuming ReadableFile,
+        _ path: String,
+        _ status: FileStatus,
+        at offset: UInt64,
+        isRotated: Bool
+    ) throws(SystemError) {
         let source = checkpoints.open(
             .init(
                 input: input.name,
                 path: path,
                 device: status.device,
                 inode: status.inode,
-                headSize: known?.headSize ?? 0,
-                headHash: known?.headHash ?? "",
+                headSize: 0,
+                headHash: "",
                 position: offset
             )
         )
         let box = Box(TailedFile(source: source, file, path: path, status: status, offset: offset, now: .now))
         box.file.isRotated = isRotated
-        try box.file.describe(in: checkpoints)
         files.append(box)
         byIdentity[box.identity] = box
         log.info(
             "tailing file",
             metadata: ["path": "\(path)", "offset": "\(offset)", "size": "\(status.size)", "input": "\(input.name)"]
         )
+        try box.file.describe(in: checkpoints)
+    }
+
+    /// Whether a new file may be a copy of one that is tailed in the same folder: `copytruncate` copies first, which takes
+    /// its time, and truncates then.
+    ///
+    /// Such a file is left alone until that one was truncated, when it goes on as the copy; until it has other bytes; or
+    /// until nothing has happened for a while: then it is a file like any other.
+    private mutating func mayBeCopyInTheMaking(
+        _ file: borrowing ReadableFile,
+        _ identity: Identity,
+        _ status: FileStatus,
+        _ path: String
+    ) throws(SystemError) -> Bool {
+        guard !once, !isFirstScan else { return false }
+        let folder = Self.folder(of: path)
+        let head = try file.bytes(at: 0, count: FileMark.headBytes)
+        var mayBe = false
+        for box in files where !mayBe && !box.file.isRotated && Self.folder(of: box.file.path) == folder {
+            mayBe = try box.file.begins(with: head)
+            if !mayBe { mayBe = try box.file.mark.hasHead(file) }
+        }
+        if mayBe, let before = held[identity], before.size == status.size, !head.isEmpty {
+            mayBe = .now - before.since <= Self.copyQuiet
+        } else if mayBe {
+            held[identity] = (path, status.size, .now)
+        }
+        if !mayBe { held[identity] = nil }
+        return mayBe
     }
 
     /// Files of the last run that no pattern matches now: renamed while no agent ran, or gone.
@@ -410,7 +519,7 @@ struct FileCollector: ~Copyable {
                 let path = folder + "/" + name.name
                 let isSame =
                     try entry.headSize > 0
-                    ? TailedFile.head(of: ReadableFile(path), size: entry.headSize).hash == entry.headHash
+                    ? FileMark(headSize: entry.headSize, headHash: entry.headHash).hasHead(ReadableFile(path))
                     : path.hasPrefix(entry.path)
                 if isSame { try open(path, isRotated: true) } else { checkpoints.forget(entry) }
             } catch { tell(entry.path, error.reason) }

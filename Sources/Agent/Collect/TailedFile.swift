@@ -6,12 +6,14 @@ import Platform
 struct TailedFile: ~Copyable {
     private(set) var source: UInt32
     private(set) var path: String
-    let device: UInt64
-    let inode: UInt64
+    private(set) var device: UInt64
+    private(set) var inode: UInt64
     /// Where reading goes on; everything before is in the ring.
     private(set) var offset: UInt64
     /// The size at the last look.
     private(set) var size: UInt64
+    /// The size at the look before that: if the file was truncated since, so much is known to have been there.
+    private(set) var sizeBefore: UInt64 = 0
     /// Bytes behind the last line end, at the last look: a line that is not finished.
     private(set) var partial = 0
     /// Its name no longer fits the input's patterns, or it has no name any more.
@@ -25,13 +27,11 @@ struct TailedFile: ~Copyable {
     private(set) var needed = 0
 
     private var file: ReadableFile
-    private var headSize = 0
-    private var headHash = ""
+    /// What identifies the file: its first bytes, and those right before `offset`.
+    private(set) var mark = FileMark()
     /// In the middle of a line whose rest is dropped (`on_oversize = "truncate"`).
     private var isSkipping = false
 
-    /// Bytes of the head that identify a file.
-    static let headBytes = 1024
     /// Bytes read at once: from 64 to 256 KiB makes no difference, more is worse.
     static let block = 128 << 10
 
@@ -46,6 +46,8 @@ struct TailedFile: ~Copyable {
         self.file = file
         (self.source, self.path, device, inode) = (source, path, status.device, status.inode)
         (self.offset, size, lastChange) = (offset, status.size, now)
+        // What cannot be read here is told by the first step.
+        if offset > 0 { mark.end = (try? FileMark.end(of: self.file, before: offset)) ?? [] }
     }
 
     /// Bytes that wait to be read.
@@ -60,36 +62,47 @@ struct TailedFile: ~Copyable {
     mutating func restart(as source: UInt32) {
         self.source = source
         (offset, partial, isSkipping, isReady) = (0, 0, false, true)
-        (headSize, headHash) = (0, "")
+        mark = FileMark()
+    }
+
+    /// Goes on in another file that holds the same bytes: a copy that was made before this one was truncated.
+    mutating func goOn(in copy: consuming ReadableFile, _ path: String, _ status: FileStatus) {
+        file = copy
+        (self.path, device, inode, size) = (path, status.device, status.inode, status.size)
+        (partial, isReady, isRotated) = (0, true, true)
+    }
+
+    /// Whether the file's first bytes are `head`.
+    func begins(with head: [UInt8]) throws(SystemError) -> Bool { try file.bytes(at: 0, count: head.count) == head }
+
+    /// Whether the bytes before the offset are still those that were read: a truncated file may have grown again.
+    func isUntouched() throws(SystemError) -> Bool {
+        guard !mark.end.isEmpty else { return true }
+        return try FileMark.end(of: file, before: offset).suffix(mark.end.count) == mark.end[...]
     }
 
     /// Looks at the file's size.
     ///
-    /// True when it has shrunk below what was read: it was truncated.
+    /// True when it was truncated: it is shorter than what was read of it, or has other bytes there.
     mutating func look(now: ContinuousClock.Instant) throws(SystemError) -> Bool {
         let status = try file.status()
         if status.size != size { lastChange = now }
-        size = status.size
+        (sizeBefore, size) = (size, status.size)
         if status.links == 0, !isDeleted {
             isDeleted = true
             lastChange = now
         }
         if offset + UInt64(partial) < size { isReady = true }
-        return size < offset
-    }
-
-    /// The hash of the file's head, as far as it goes.
-    static func head(of file: borrowing ReadableFile, size: Int) throws(SystemError) -> (size: Int, hash: String) {
-        let bytes = try file.bytes(at: 0, count: min(size, headBytes))
-        return (bytes.count, SHA256.hexadecimal(of: bytes))
+        guard size >= offset else { return true }
+        return try !isUntouched()
     }
 
     /// Notes name and head in the checkpoints: while the file is short, its head grows.
     mutating func describe(in checkpoints: Checkpoints) throws(SystemError) {
-        if headSize < Self.headBytes, size > UInt64(headSize) {
-            (headSize, headHash) = try Self.head(of: file, size: Self.headBytes)
+        if mark.headSize < FileMark.headBytes, size > UInt64(mark.headSize) {
+            (mark.headSize, mark.headHash) = try FileMark.head(of: file, size: FileMark.headBytes)
         }
-        checkpoints.update(source, path: path, headSize: headSize, headHash: headHash)
+        checkpoints.update(source, path: path, headSize: mark.headSize, headHash: mark.headHash)
     }
 
     enum Step: Equatable {
@@ -129,6 +142,7 @@ struct TailedFile: ~Copyable {
                 let entry = entry(.skipped, bytes: dropped)
                 oversize.bytesDropped += dropped
                 isSkipping = end == nil
+                unsafe mark.passed(UnsafeRawBufferPointer(rebasing: room[..<dropped]))
                 offset += UInt64(dropped)
                 step = .read(dropped)
                 return (0, entry)
@@ -147,6 +161,7 @@ struct TailedFile: ~Copyable {
             }
             partial = count - last - 1
             let entry = entry(.lines, bytes: last + 1)
+            unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[...last]))
             offset += UInt64(last + 1)
             step = .read(last + 1)
             return (last + 1, entry)
@@ -162,6 +177,7 @@ struct TailedFile: ~Copyable {
             if let last = unsafe bytes.lastOffset(of: 10) {
                 partial = count - last - 1
                 let entry = entry(.lines, bytes: last + 1)
+                unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[...last]))
                 offset += UInt64(last + 1)
                 step = .read(last + 1)
                 return (last + 1, entry)
@@ -172,6 +188,7 @@ struct TailedFile: ~Copyable {
             let entry = entry(.record, bytes: cut)
             oversize.lines += 1
             isSkipping = policy == .truncate
+            unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[..<cut]))
             offset += UInt64(cut)
             partial = 0
             step = .read(cut)
@@ -193,6 +210,7 @@ struct TailedFile: ~Copyable {
             // Lines may have been finished after all.
             guard unsafe bytes.firstOffset(of: 10) == nil else { return nil }
             let entry = entry(.lines, bytes: count)
+            unsafe mark.passed(bytes)
             offset += UInt64(count)
             partial = 0
             step = .read(count)

@@ -113,6 +113,16 @@ final class Checkpoints: Sendable {
         }
     }
 
+    /// Notes that a source goes on in another file, which holds the same bytes.
+    func move(_ source: UInt32, to path: String, device: UInt64, inode: UInt64) {
+        state.withLock { state in
+            state.open[source]?.path = path
+            state.open[source]?.device = device
+            state.open[source]?.inode = inode
+            state.isDirty = true
+        }
+    }
+
     /// Forgets a source whose file is gone.
     func close(_ source: UInt32) {
         state.withLock { state in

@@ -1,0 +1,101 @@
+"""Real logrotate with copytruncate, while the agent lags behind: what it had not read is finished in the copy."""
+
+import shutil
+import subprocess
+
+import oracle
+import pytest
+from conftest import until
+
+LOGROTATE = shutil.which("logrotate") or "/usr/sbin/logrotate"
+
+
+def rotate(tmp_path, path):
+    config = tmp_path / "logrotate.conf"
+    config.write_text(f"{path} {{\n  rotate 9\n  copytruncate\n  missingok\n  su root root\n}}\n")
+    config.chmod(0o644)
+    subprocess.run([LOGROTATE, "--force", "--state", tmp_path / "logrotate.state", config], check=True, timeout=60)
+
+
+def wait_for_all(server, sources, timeout=60):
+    kinesis = oracle.client(server.url)
+    readers = [oracle.ShardReader(kinesis, "logs", shard) for shard in oracle.shards_of(kinesis, "logs")]
+    arrived = set()
+
+    def complete():
+        for reader in readers:
+            arrived.update(oracle.parse(record.data) for record in reader.user_records())
+        return len(arrived) >= sum(source.written for source in sources)
+
+    until(complete, timeout, lambda: f"{sum(s.written for s in sources)} lines, {len(arrived)} arrived", every=0.2)
+
+
+# The pattern with a star meets the copy as a file of its own, which it must not read from its start.
+@pytest.mark.parametrize("pattern", ["app.log", "app.log*"])
+def test_a_lagging_agent_finishes_the_copies(pattern, start_local, make_agent, logs, tmp_path, figure):
+    server = start_local("logs:4")
+    source = oracle.Source(1)
+    path = logs / "app.log"
+    source.write(path, 1000)
+    # Four shards' own limits: 4 MiB a second, which the file outgrows at once.
+    agent = make_agent(logs / pattern, server.url, "logs", rate_limit=100)
+    run = agent.start()
+    run.wait_for("tailing file")
+    lags = []
+    for _ in range(2):
+        source.write(path, 60_000)
+        until(lambda: agent.checkpoints, 10, "a checkpoint")
+        lags.append(path.stat().st_size - max(agent.checkpoints.values()))
+        rotate(tmp_path, path)
+        source.write(path, 500)
+        run.wait_for("finishing its copy", timeout=20)
+    wait_for_all(server, [source])
+    assert run.terminate() == 0
+    verdict = oracle.verify(server.url, "logs", [source])
+    figure(f"{pattern}: bytes behind when truncated {lags}; {verdict}")
+    assert min(lags) > 1_000_000, "the test must have tested something"
+    verdict.require_nothing_lost()
+    assert verdict.duplicated == 0
+
+
+@pytest.mark.parametrize("pattern", ["app.log", "app.log*"])
+@pytest.mark.parametrize("regrown", [100, 20_000], ids=["shorter", "longer"])
+def test_a_file_truncated_while_no_agent_runs_is_finished_in_its_copy(
+    pattern, regrown, start_local, make_agent, logs, tmp_path
+):
+    server = start_local("logs:4")
+    source = oracle.Source(1)
+    path = logs / "app.log"
+    agent = make_agent(logs / pattern, server.url, "logs")
+    source.write(path, 5000)
+    run = agent.start()
+    wait_for_all(server, [source])
+    assert run.terminate() == 0
+    source.write(path, 5000)
+    rotate(tmp_path, path)
+    source.write(path, regrown)
+    last = agent.once()
+    assert last.process.returncode == 0, last.log
+    assert "finishing its copy" in last.log
+    verdict = oracle.verify(server.url, "logs", [source])
+    verdict.require_nothing_lost()
+    assert verdict.duplicated == 0
+
+
+def test_a_file_that_was_read_to_its_end_is_not_read_again_as_its_copy(start_local, make_agent, logs, tmp_path):
+    server = start_local("logs:4")
+    source = oracle.Source(1)
+    path = logs / "app.log"
+    agent = make_agent(logs / "app.log*", server.url, "logs")
+    source.write(path, 3000)
+    run = agent.start()
+    wait_for_all(server, [source])
+    rotate(tmp_path, path)
+    source.write(path, 3000)
+    wait_for_all(server, [source])
+    assert run.terminate() == 0
+    last = agent.once()
+    assert last.process.returncode == 0, last.log
+    verdict = oracle.verify(server.url, "logs", [source])
+    verdict.require_nothing_lost()
+    assert verdict.duplicated == 0

@@ -1,0 +1,90 @@
+"""The oracle itself: what it counts as lost, duplicated, corrupted, misrouted or out of order."""
+
+import hashlib
+import zlib
+
+import oracle
+import pytest
+from aws_kinesis_agg.aggregator import RecordAggregator
+
+
+@pytest.fixture
+def put(local_kinesis, stream):
+    """Puts an aggregate of lines into a shard, as a good or a bad agent would."""
+    kinesis = oracle.client(local_kinesis.url)
+    shards = list(oracle.shards_of(kinesis, stream).values())
+
+    def put(lines, shard=0, hash_key=None):
+        aggregate = RecordAggregator(1 << 20)
+        for line in lines:
+            aggregate.add_user_record("a", line.rstrip(b"\n"), str(shards[shard][0] if hash_key is None else hash_key))
+        data = aggregate.clear_and_get().get_contents()[2]
+        kinesis.put_record(
+            StreamName=stream, PartitionKey="a", Data=data, ExplicitHashKey=str(shards[shard][0])
+        )
+
+    put.shards = shards
+    return put
+
+
+def test_what_a_good_agent_sends_is_exact(put, local_kinesis, stream):
+    source = oracle.Source(3)
+    lines = list(source.lines(100))
+    put(lines[:40])
+    put(lines[40:], shard=2)
+    verdict = oracle.verify(local_kinesis.url, stream, [source])
+    verdict.require_exact()
+    assert (verdict.out_of_order, verdict.scattered, verdict.aggregates) == (0, 1, 2)
+
+
+def test_a_lost_line_is_named(put, local_kinesis, stream):
+    source = oracle.Source(3)
+    lines = list(source.lines(100))
+    put(lines[:50] + lines[51:])
+    verdict = oracle.verify(local_kinesis.url, stream, [source])
+    assert verdict.lost == [(3, 50)]
+    with pytest.raises(AssertionError):
+        verdict.require_nothing_lost()
+
+
+def test_a_duplicate_is_counted_and_so_is_a_line_behind_a_later_one(put, local_kinesis, stream):
+    source = oracle.Source(3)
+    lines = list(source.lines(10))
+    put(lines)
+    put([lines[4]])
+    verdict = oracle.verify(local_kinesis.url, stream, [source])
+    assert (verdict.duplicated, verdict.out_of_order) == (1, 1)
+    verdict.require_nothing_lost()
+    with pytest.raises(AssertionError):
+        verdict.require_exact()
+
+
+@pytest.mark.parametrize("damage", [lambda line: line[:-5] + b"\n", lambda line: line.replace(b"HTTP", b"HTTQ")])
+def test_a_damaged_line_is_corrupted_and_the_true_one_lost(put, local_kinesis, stream, damage):
+    source = oracle.Source(3)
+    lines = list(source.lines(10))
+    put(lines[:5] + [damage(lines[5])] + lines[6:])
+    verdict = oracle.verify(local_kinesis.url, stream, [source])
+    assert (len(verdict.corrupted), verdict.lost) == (1, [(3, 5)])
+
+
+def test_a_line_that_nobody_wrote_is_corrupted(put, local_kinesis, stream):
+    source = oracle.Source(3)
+    put(source.lines(10))
+    put(oracle.Source(4).lines(1))
+    assert len(oracle.verify(local_kinesis.url, stream, [source]).corrupted) == 1
+
+
+@pytest.mark.parametrize("outside, count", [(0, 0), (1, 10)])
+def test_a_range_includes_both_its_ends_and_nothing_beyond(put, local_kinesis, stream, outside, count):
+    source = oracle.Source(3)
+    put(source.lines(10), shard=1, hash_key=put.shards[1][1] + outside)
+    assert oracle.verify(local_kinesis.url, stream, [source]).misrouted == count
+
+
+def test_lines_are_as_long_as_real_ones_and_carry_their_checksum():
+    lines = list(oracle.Source(3, seed=7).lines(5000))
+    assert 205 < sum(map(len, lines)) / len(lines) < 230
+    assert oracle.parse(lines[77][:-1]) == (3, 77)
+    assert lines[77][17:25] == b"%08x" % zlib.crc32(lines[77][:16] + lines[77][26:-1])
+    assert len({hashlib.md5(line).digest() for line in lines}) == 5000

@@ -1,0 +1,158 @@
+"""A stop delivers what was read within shutdown_timeout; the rest stays in its files, for the next start."""
+
+import signal
+import socket
+import threading
+import time
+import urllib.parse
+
+import oracle
+import pytest
+from conftest import until
+
+
+def free_port():
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Appender:
+    """Appends lines to a file, on and on, in a thread."""
+
+    def __init__(self, path):
+        self.source = oracle.Source(1)
+        self._path = path
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._stopping.wait(0.005):
+            self.source.write(self._path, 100)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stopping.set()
+        self._thread.join(20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_stop_delivers_what_was_read_and_the_next_start_goes_on_there(
+    local_kinesis, stream, make_agent, logs, figure, number
+):
+    agent = make_agent(logs / "app.log", local_kinesis.url, stream, agent={"shutdown_timeout": "10s"})
+    with Appender(logs / "app.log") as appender:
+        took = []
+        for _ in range(4):
+            run = agent.start()
+            run.wait_for("tailing file")
+            time.sleep(0.5)
+            began = time.monotonic()
+            assert run.terminate(number, timeout=11) == 0, run.log
+            took.append(time.monotonic() - began)
+            assert f"signal={number.name}" in run.log or "stopping" in run.log
+            assert "everything that was read is delivered" in run.log, run.log
+    assert agent.once().process.returncode == 0
+    verdict = oracle.verify(local_kinesis.url, stream, [appender.source])
+    figure(f"{verdict}; stops took {max(took) * 1000:.0f} ms at most")
+    assert verdict.written > 5_000
+    verdict.require_exact()
+
+
+def test_a_stop_does_not_wait_for_linger(local_kinesis, stream, make_agent, logs):
+    source = oracle.Source(1)
+    source.write(logs / "app.log", 10)
+    agent = make_agent(logs / "app.log", local_kinesis.url, stream, linger="60s")
+    run = agent.start()
+    run.wait_for("tailing file")
+    time.sleep(0.3)
+    assert run.terminate(timeout=5) == 0, run.log
+    oracle.verify(local_kinesis.url, stream, [source]).require_exact()
+
+
+def test_a_stop_while_the_endpoint_is_down_ends_in_time_and_the_next_start_delivers(
+    start_local, make_agent, logs, figure
+):
+    port = free_port()
+    source = oracle.Source(1)
+    source.write(logs / "app.log", 20_000)
+    agent = make_agent(logs / "app.log", f"http://127.0.0.1:{port}", "logs", agent={"shutdown_timeout": "2s"})
+    run = agent.start()
+    run.wait_for("Kinesis cannot be reached")
+    began = time.monotonic()
+    code = run.terminate(timeout=10)
+    took = time.monotonic() - began
+    figure(f"ended after {took:.2f} s with shutdown_timeout 2 s")
+    assert 1.5 < took < 3.5, run.log
+    assert code == 0
+    assert "not everything was delivered; it stays in its files" in run.log
+    server = start_local("logs:4", port=port)
+    assert agent.once().process.returncode == 0
+    oracle.verify(server.url, "logs", [source]).require_exact()
+
+
+def test_a_stop_while_kinesis_accepts_connections_and_never_answers_ends_in_time(start_local, make_agent, logs):
+    source = oracle.Source(1)
+    source.write(logs / "app.log", 5_000)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        agent = make_agent(logs / "app.log", f"http://127.0.0.1:{port}", "logs", agent={"shutdown_timeout": "2s"})
+        run = agent.start()
+        run.wait_for("tailing file")
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert run.terminate(timeout=10) == 0
+        assert time.monotonic() - began < 3.5, run.log
+    server = start_local("logs:4", port=port)
+    assert agent.once().process.returncode == 0
+    oracle.verify(server.url, "logs", [source]).require_exact()
+
+
+def test_an_outage_in_the_middle_loses_nothing_and_is_told_when_it_is_over(start_local, make_agent, logs, figure):
+    """The embedded Kinesis goes away with what it held; what it had acknowledged is counted before it goes."""
+    first = start_local("logs:4")
+    port = urllib.parse.urlsplit(first.url).port
+    agent = make_agent(logs / "app.log", first.url, "logs")
+    before, after = oracle.Source(1), oracle.Source(2)
+    before.write(logs / "app.log", 10_000)
+    run = agent.start()
+    kinesis = oracle.client(first.url)
+    readers = [oracle.ShardReader(kinesis, "logs", shard) for shard in oracle.shards_of(kinesis, "logs")]
+    arrived = []
+
+    def is_complete():
+        for reader in readers:
+            arrived.extend(oracle.parse(record.data) for record in reader.user_records())
+        return len(arrived) >= 10_000
+
+    until(is_complete, 10, "the first lines")
+    assert sorted(arrived) == [(1, number) for number in range(10_000)]
+    # Acknowledged is more than stored: the answers must have been read.
+    until(lambda: (logs / "app.log").stat().st_size in agent.checkpoints.values(), 5, "the checkpoint")
+    first.stop()
+    after.write(logs / "app.log", 10_000)
+    run.wait_for("Kinesis cannot be reached")
+    time.sleep(1)
+    second = start_local("logs:4", port=port)
+    run.wait_for("Kinesis answers again", timeout=20)
+    assert run.terminate() == 0, run.log
+    verdict = oracle.verify(second.url, "logs", [after])
+    figure(verdict)
+    verdict.require_exact()
+    assert run.log.count("Kinesis cannot be reached") <= 6, "a flood of one message is held back"
+
+
+def test_run_once_ends_with_69_when_connections_are_refused(make_agent, logs, tmp_path):
+    oracle.Source(1).write(logs / "app.log", 10)
+    agent = make_agent(
+        logs / "app.log", f"http://127.0.0.1:{free_port()}", "logs", agent={"shutdown_timeout": "1s"}
+    )
+    run = agent.once(timeout=10)
+    assert run.process.returncode == 69, run.log
+    assert "Kinesis cannot be reached" in run.log
+    assert "not everything was delivered; it stays in its files" in run.log
+    assert all(position == 0 for position in agent.checkpoints.values())
