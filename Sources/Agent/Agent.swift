@@ -98,6 +98,7 @@ public final class Agent: Sendable {
         let memory = max(16 << 20, configuration.agent.memoryLimit - feeds.count * Self.ringBytes - Self.baseMemory)
         let (feeds, counters, ending, ended) = (feeds, counters, ending, ended)
         let lockHolder = LockHolder(lock)
+        checkpoints.setBell(parts.supervisorBell)
         supervisor = Thread("penstock-state") {
             // Top to bottom: everything starts, runs, and ends here.
             let collectors = feeds.map { feed in
@@ -126,9 +127,21 @@ public final class Agent: Sendable {
                 )
                 lane.run()
             }
+            // A change is written at once, but no more than once a period, and sooner only for new files; without changes
+            // this thread sleeps.
+            var lastWrite = ContinuousClock.now - Self.checkpointPeriod
             while control.end == nil {
-                parts.supervisorBell.wait(atMost: Self.checkpointPeriod)
+                let bell = parts.supervisorBell
+                bell.prepareToSleep()
+                if control.end == nil {
+                    let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
+                    bell.wait(atMost: checkpoints.isDirty ? lastWrite + pause - .now : .seconds(3600))
+                }
+                bell.wake()
+                let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
+                guard checkpoints.isDirty, .now - lastWrite >= pause else { continue }
                 Self.write(checkpoints, log)
+                lastWrite = .now
             }
             for feed in feeds { feed.stop() }
             for collector in collectors { collector.join() }
@@ -178,6 +191,7 @@ public final class Agent: Sendable {
     /// What the process takes beside rings and aggregates: its code, libcurl's buffers, the state.
     private static let baseMemory = 32 << 20
     private static let checkpointPeriod: Duration = .seconds(1)
+    private static let newFilePeriod: Duration = .milliseconds(50)
 
     private static func lock(_ folder: String) throws(StartFault) -> LockFile {
         do { try Folder.create(folder) } catch { throw .stateDirectory(error) }

@@ -311,8 +311,13 @@ struct Lane: ~Copyable {
 
     private func tell(_ failure: CallFailure) {
         let metadata: Logger.Metadata = ["stream": "\(output.stream)", "reason": "\(failure)"]
-        guard case .service(let error) = failure else {
-            return log.error("Kinesis cannot be reached, trying again", metadata: metadata)
+        let error: ServiceError
+        switch failure {
+        case .transport: return log.error("Kinesis cannot be reached, trying again", metadata: metadata)
+        case .distrusted:
+            return log.error("Kinesis gave an answer that cannot be trusted, calling again", metadata: metadata)
+        case .credentials: return log.error("there are no AWS credentials, looking again", metadata: metadata)
+        case .service(let answered): error = answered
         }
         switch error.code {
         case "ResourceNotFoundException":

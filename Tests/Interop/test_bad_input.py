@@ -310,7 +310,9 @@ def test_a_running_agent_delivers_once_the_stream_is_created(start_local, make_a
     oracle.verify(server.url, "later", [good]).require_exact()
 
 
-@pytest.mark.parametrize("wrong", [{"AWS_ACCESS_KEY_ID": "other"}, {"AWS_SECRET_ACCESS_KEY": "not-s3cret"}], ids=["id", "secret"])
+@pytest.mark.parametrize(
+    "wrong", [{"AWS_ACCESS_KEY_ID": "other"}, {"AWS_SECRET_ACCESS_KEY": "not-s3cret"}], ids=["id", "secret"]
+)
 def test_wrong_credentials_end_run_once_with_77(start_local, make_agent, logs, good, wrong):
     server = start_local("logs:4", "--access-key=test:test")
     agent = make_agent(logs / "*.log", server.url, "logs")
@@ -323,7 +325,9 @@ def test_wrong_credentials_end_run_once_with_77(start_local, make_agent, logs, g
     oracle.verify(server.url, "logs", [good]).require_exact()
 
 
-def test_missing_credentials_end_run_once_with_77_and_say_where_to_put_them(local_kinesis, stream, make_agent, logs, good):
+def test_missing_credentials_end_run_once_with_77_and_say_where_to_put_them(
+    local_kinesis, stream, make_agent, logs, good
+):
     agent = make_agent(logs / "*.log", local_kinesis.url, stream)
     bare = environment()
     del bare["AWS_ACCESS_KEY_ID"], bare["AWS_SECRET_ACCESS_KEY"]

@@ -429,7 +429,9 @@ struct FileCollector: ~Copyable {
             log.warning(
                 isSame
                     ? "file was truncated while no agent ran, reading it from its start"
-                    : "another file has the inode of one that is gone",
+                    : known.path == path
+                        ? "file has other content than before, reading it from its start"
+                        : "another file has the inode of one that is gone",
                 metadata: before
             )
         }

@@ -48,6 +48,8 @@ public struct Configuration: Equatable, Sendable {
         public var name: String
         /// Names of inputs; empty: all.
         public var from: [String] = []
+        /// Where that stands.
+        public var fromPlace = Place(line: 0, column: 0)
         public var stream = StreamName.name("")
         public var region = ""
         public var endpoint = Endpoint.region

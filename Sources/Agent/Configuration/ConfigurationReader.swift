@@ -50,7 +50,11 @@ extension Configuration {
         for output in outputs {
             for name in output.from where !inputs.contains(where: { $0.name == name }) {
                 let names = inputs.map { "\"\($0.name)\"" }.joined(separator: ", ")
-                reader.fault("outputs", "from names \"\(name)\", but the inputs are \(names)")
+                reader.fault(
+                    at: output.fromPlace,
+                    "outputs.\(output.name).from",
+                    "\"\(name)\" is no input: the inputs are \(names)"
+                )
             }
         }
     }
@@ -102,6 +106,7 @@ extension Configuration.Output {
         if !table.has("type") { table.fault(nil, "needs a type: type = \"kinesis\"") }
         table.choice("type", into: &kind)
         table.texts("from", into: &from)
+        fromPlace = table.place(of: "from")
         readPlace(&table, environment)
         readPlacement(&table)
 

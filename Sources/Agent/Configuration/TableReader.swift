@@ -39,6 +39,9 @@ struct TableReader {
         faults.add(node?.node.place ?? place, full(key), message)
     }
 
+    /// Notes a fault of a key anywhere in the file.
+    func fault(at place: Place, _ key: String, _ message: String) { faults.add(place, key, message) }
+
     /// Where a key's value stands; the table's place if it is not there.
     func place(of key: String) -> Place { members.first { $0.key == key }?.node.place ?? place }
 

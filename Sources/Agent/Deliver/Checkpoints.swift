@@ -30,7 +30,14 @@ final class Checkpoints: Sendable {
         /// Inputs that have looked at their files before: what is new to them now has come since.
         var seenInputs: Set<String> = []
         var nextSource: UInt32 = 1
-        var isDirty = false
+        var isDirty = false {
+            // The writer sleeps until there is something to write.
+            didSet { if isDirty, !oldValue { bell?.ring() } }
+        }
+        /// A file was opened that the state file does not know: if it were renamed away now and we died, nobody would look
+        /// for it.
+        var hasUnknown = false
+        var bell: Doorbell?
     }
 
     private let path: String
@@ -97,6 +104,10 @@ final class Checkpoints: Sendable {
             }
             state.open[source] = entry
             state.isDirty = true
+            if !state.hasUnknown {
+                state.hasUnknown = true
+                state.bell?.ring()
+            }
             return source
         }
     }
@@ -151,11 +162,20 @@ final class Checkpoints: Sendable {
 
     // MARK: the file
 
+    /// Whether there is something to write.
+    var isDirty: Bool { state.withLock { $0.isDirty } }
+
+    /// Whether a file was opened that the state file does not know.
+    var hasUnknown: Bool { state.withLock { $0.hasUnknown } }
+
+    /// Says whom to wake when there is something to write.
+    func setBell(_ bell: Doorbell) { state.withLock { $0.bell = bell } }
+
     /// Writes the state file if anything has changed since the last time.
     func writeIfChanged() throws(SystemError) {
         let text: [UInt8]? = state.withLock { state in
             guard state.isDirty else { return nil }
-            state.isDirty = false
+            (state.isDirty, state.hasUnknown) = (false, false)
             return Self.encode(state)
         }
         guard let text else { return }

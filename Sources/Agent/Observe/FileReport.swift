@@ -57,7 +57,12 @@ public struct FileReport: Sendable {
         } catch { throw .unreadable("\(error)") }
         files = entries.map { entry in
             let status = try? FileStatus(of: entry.path)
-            let isSame = status.map { $0.device == entry.device && $0.inode == entry.inode } ?? false
+            // The head too: a file that was rewritten in place is not the one that was delivered.
+            let isSame =
+                status?.device == entry.device && status?.inode == entry.inode
+                && (entry.headSize == 0
+                    || (try? FileMark(headSize: entry.headSize, headHash: entry.headHash)
+                        .hasHead(ReadableFile(entry.path))) == true)
             return File(
                 input: entry.input,
                 path: entry.path,
