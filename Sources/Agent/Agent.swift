@@ -135,7 +135,7 @@ public final class Agent: Sendable {
                 bell.prepareToSleep()
                 if control.end == nil {
                     let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
-                    bell.wait(atMost: checkpoints.isDirty ? lastWrite + pause - .now : .seconds(3600))
+                    bell.wait(atMost: checkpoints.isDirty ? lastWrite + pause - .now : nil)
                 }
                 bell.wake()
                 let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod

@@ -52,24 +52,22 @@ public final class Doorbell: Sendable {
         unsafe _ = write(event.number, &one, 8)
     }
 
-    /// Waits until rung, which it returns as true, or until one of `descriptors` is readable or the time has passed.
-    public func wait(_ descriptors: [Int32], isRungWithin most: Duration) -> Bool {
-        var polled = ([event.number] + descriptors).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-        unsafe _ = poll(&polled, nfds_t(polled.count), most.milliseconds)
-        return polled[0].revents != 0
-    }
-
-    /// Waits until rung, which it returns as true, or until `descriptor` is readable.
-    public func waitForRing(or descriptor: Int32) -> Bool {
-        var polled = [event.number, descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-        unsafe _ = poll(&polled, 2, -1)
-        return polled[0].revents != 0
-    }
-
-    /// Waits until rung, or one of `descriptors` is readable, or `most` has passed.
-    public func wait(_ descriptors: [Int32] = [], atMost most: Duration) {
-        var polled = ([event.number] + descriptors).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-        unsafe _ = poll(&polled, nfds_t(polled.count), most.milliseconds)
+    /// Waits until rung, until `descriptor` is readable, or until `most` has passed; without an allocation.
+    ///
+    /// - Parameters:
+    ///   - descriptor: another descriptor to wait for; negative for none.
+    ///   - most: nil waits for ever.
+    /// - Returns: whether the bell was rung.
+    @discardableResult
+    public func wait(or descriptor: Int32 = -1, atMost most: Duration? = nil) -> Bool {
+        var polled = (
+            pollfd(fd: event.number, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        )
+        unsafe withUnsafeMutableBytes(of: &polled) {
+            unsafe _ = poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 2, most?.milliseconds ?? -1)
+        }
+        return polled.0.revents != 0
     }
 }
 

@@ -56,7 +56,7 @@ struct Demo: ParsableCommand {
         // What is written must arrive; a bound keeps a fault from looking like patience.
         var deadline: ContinuousClock.Instant?
         while agent.counters.lane.recordsDelivered.now < generator.lines || !generator.isFinished {
-            if agent.ended.wait([signals.number], isRungWithin: .milliseconds(500)) { break }
+            if agent.ended.wait(or: signals.number, atMost: .milliseconds(500)) { break }
             if signals.next() != nil {
                 generator.stop()
                 deadline = .now

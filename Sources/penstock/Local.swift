@@ -71,7 +71,7 @@ struct Local: ParsableCommand {
         }
         StandardOutput.write("Kinesis listens on \(server.url)\n")
         let bell = try Doorbell()
-        while signals.next() == nil { bell.wait([signals.number], atMost: .seconds(3600)) }
+        while signals.next() == nil { bell.wait(or: signals.number) }
         server.stop()
     }
 }

@@ -100,7 +100,7 @@ struct Read: ParsableCommand {
             if follow { printer.flush() }
             // Five reads a second is what a shard allows.
             if isQuiet, !iterators.isEmpty {
-                bell.wait([signals.number], atMost: follow ? .seconds(1) : .milliseconds(200))
+                bell.wait(or: signals.number, atMost: follow ? .seconds(1) : .milliseconds(200))
             }
         }
     }

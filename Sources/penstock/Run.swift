@@ -49,7 +49,7 @@ struct Run: ParsableCommand {
                 "endpoint": "\(embedded?.endpoint.url ?? KinesisEndpoint(configuration.outputs[0]).url)",
             ]
         )
-        while !agent.ended.waitForRing(or: signals.number) {
+        while !agent.ended.wait(or: signals.number) {
             if let signal = signals.next() {
                 log.notice("stopping", metadata: ["signal": "\(signal)"])
                 agent.stop()

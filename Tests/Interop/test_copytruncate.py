@@ -48,6 +48,7 @@ def test_a_lagging_agent_finishes_the_copies(pattern, start_local, make_agent, l
         lags.append(path.stat().st_size - max(agent.checkpoints.values()))
         rotate(tmp_path, path)
         source.write(path, 500)
+        # The second may come before the agent has read anything of what followed the first.
         run.wait_for("finishing its copy", timeout=20)
     wait_for_all(server, [source])
     assert run.terminate() == 0

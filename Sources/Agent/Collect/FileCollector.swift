@@ -294,8 +294,7 @@ struct FileCollector: ~Copyable {
     /// True when a scan is needed.
     private mutating func sleep(until wake: ContinuousClock.Instant) -> Bool {
         feed.bell.prepareToSleep()
-        let inotify = watch?.number
-        if !isStopping { feed.bell.wait(inotify.map { [$0] } ?? [], atMost: wake - .now) }
+        if !isStopping { feed.bell.wait(or: watch?.number ?? -1, atMost: wake - .now) }
         feed.bell.wake()
         var needsScan = false
         for change in watch?.changes() ?? [] {

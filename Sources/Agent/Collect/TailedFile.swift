@@ -77,7 +77,11 @@ struct TailedFile: ~Copyable {
 
     /// Whether the bytes before the offset are still those that were read: a truncated file may have grown again.
     func isUntouched() throws(SystemError) -> Bool {
-        guard !mark.end.isEmpty else { return true }
+        if mark.end.isEmpty {
+            // Before the first byte was read there is only the head, if the file had one when it was met.
+            guard mark.headSize > 0 else { return true }
+            return try mark.hasHead(file)
+        }
         return try FileMark.end(of: file, before: offset).suffix(mark.end.count) == mark.end[...]
     }
 
@@ -130,101 +134,88 @@ struct TailedFile: ~Copyable {
         _ policy: Configuration.Oversize,
         _ oversize: inout Oversize
     ) throws(SystemError) -> Step {
-        var step = Step.end
-        needed = Self.block
+        let before = offset
         if isSkipping {
-            let fits = unsafe try writer.write(upTo: Self.block) {
-                (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
-                let count = unsafe try file.read(into: room, at: offset)
-                guard count > 0 else { return nil }
-                let end = unsafe UnsafeRawBufferPointer(rebasing: room[..<count]).firstOffset(of: 10)
-                let dropped = end.map { $0 + 1 } ?? count
-                let entry = entry(.skipped, bytes: dropped)
+            let fits = unsafe try fill(Self.block, of: &writer) { bytes, file in
+                let end = unsafe bytes.firstOffset(of: 10)
+                let dropped = end.map { $0 + 1 } ?? bytes.count
+                file.isSkipping = end == nil
                 oversize.bytesDropped += dropped
-                isSkipping = end == nil
-                unsafe mark.passed(UnsafeRawBufferPointer(rebasing: room[..<dropped]))
-                offset += UInt64(dropped)
-                step = .read(dropped)
-                return (0, entry)
+                return (.skipped, dropped)
             }
-            return fits ? step : .full
+            return taken(since: before, fits)
         }
         var needsMore = false
-        var fits = unsafe try writer.write(upTo: Self.block) {
-            (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
-            let count = unsafe try file.read(into: room, at: offset)
-            let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
-            guard let last = unsafe bytes.lastOffset(of: 10) else {
-                partial = count
-                needsMore = count == room.count
-                return nil
-            }
-            partial = count - last - 1
-            let entry = entry(.lines, bytes: last + 1)
-            unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[...last]))
-            offset += UInt64(last + 1)
-            step = .read(last + 1)
-            return (last + 1, entry)
+        var fits = unsafe try fill(Self.block, of: &writer) { bytes, file in
+            let lines = unsafe file.lines(in: bytes)
+            needsMore = lines == nil && bytes.count == Self.block
+            return lines
         }
-        guard needsMore else { return fits ? step : .full }
+        guard needsMore else { return taken(since: before, fits) }
 
         // A line longer than a block: room for the longest record, and its line end.
-        needed = max(longest + 2, Self.block)
-        fits = unsafe try writer.write(upTo: needed) {
-            (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
-            let count = unsafe try file.read(into: room, at: offset)
-            let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
-            if let last = unsafe bytes.lastOffset(of: 10) {
-                partial = count - last - 1
-                let entry = entry(.lines, bytes: last + 1)
-                unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[...last]))
-                offset += UInt64(last + 1)
-                step = .read(last + 1)
-                return (last + 1, entry)
-            }
-            partial = count
-            guard count > longest + 1 else { return nil }
-            let cut = unsafe Self.cut(bytes, at: longest)
-            let entry = entry(.record, bytes: cut)
+        fits = unsafe try fill(max(longest + 2, Self.block), of: &writer) { bytes, file in
+            if let lines = unsafe file.lines(in: bytes) { return lines }
+            guard bytes.count > longest + 1 else { return nil }
             oversize.lines += 1
-            isSkipping = policy == .truncate
-            unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[..<cut]))
-            offset += UInt64(cut)
-            partial = 0
-            step = .read(cut)
-            return (cut, entry)
+            file.isSkipping = policy == .truncate
+            file.partial = 0
+            return unsafe (.record, Self.cut(bytes, at: longest))
         }
-        return fits ? step : .full
+        return taken(since: before, fits)
     }
 
     /// Makes a record of the unfinished last line: nobody will finish it.
     mutating func finishPartial(into writer: inout RingWriter, longest: Int) throws(SystemError) -> Step {
         guard partial > 0 else { return .end }
-        var step = Step.end
-        needed = max(longest + 2, Self.block)
-        let fits = unsafe try writer.write(upTo: needed) {
-            (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
+        let before = offset
+        let fits = unsafe try fill(max(longest + 2, Self.block), of: &writer) { bytes, file in
+            // Lines may have been finished after all.
+            guard unsafe bytes.firstOffset(of: 10) == nil else { return nil }
+            file.partial = 0
+            return (.lines, bytes.count)
+        }
+        return taken(since: before, fits)
+    }
+
+    /// Reads up to `most` bytes into the ring's memory; `choose` says how many of them become an entry, and of which kind.
+    ///
+    /// False when the ring has no room.
+    @unsafe
+    private mutating func fill(
+        _ most: Int,
+        of writer: inout RingWriter,
+        _ choose: (UnsafeRawBufferPointer, inout TailedFile) -> (kind: EntryKind, count: Int)?
+    ) throws(SystemError) -> Bool {
+        needed = most
+        return unsafe try writer.write(upTo: most) { (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
             let count = unsafe try file.read(into: room, at: offset)
             guard count > 0 else { return nil }
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
-            // Lines may have been finished after all.
-            guard unsafe bytes.firstOffset(of: 10) == nil else { return nil }
-            let entry = entry(.lines, bytes: count)
-            unsafe mark.passed(bytes)
-            offset += UInt64(count)
-            partial = 0
-            step = .read(count)
-            return (count, entry)
+            guard let chosen = unsafe choose(bytes, &self) else { return nil }
+            let end = offset + UInt64(chosen.count)
+            let entry = RingEntry(kind: chosen.kind.rawValue, source: source, first: offset, end: end)
+            unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[..<chosen.count]))
+            offset = end
+            return (chosen.kind == .skipped ? 0 : chosen.count, entry)
         }
-        return fits ? step : .full
+    }
+
+    /// The whole lines that `bytes` begin with; notes what is behind them.
+    @unsafe
+    private mutating func lines(in bytes: UnsafeRawBufferPointer) -> (kind: EntryKind, count: Int)? {
+        let last = unsafe bytes.lastOffset(of: 10)
+        partial = bytes.count - (last.map { $0 + 1 } ?? 0)
+        return last.map { (.lines, $0 + 1) }
+    }
+
+    private func taken(since before: UInt64, _ fits: Bool) -> Step {
+        guard fits else { return .full }
+        return offset > before ? .read(Int(offset - before)) : .end
     }
 
     /// Stops waiting for the unfinished last line: it cannot be read.
     mutating func giveUpPartial() { partial = 0 }
-
-    private func entry(_ kind: EntryKind, bytes: Int) -> RingEntry {
-        RingEntry(kind: kind.rawValue, source: source, first: offset, end: offset + UInt64(bytes))
-    }
 
     /// Where to cut `bytes` so that at most `most` remain and no UTF-8 sequence is torn.
     @unsafe
