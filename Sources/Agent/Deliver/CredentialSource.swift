@@ -55,8 +55,9 @@ public struct CredentialSource: Sendable {
                 let words = line[..<close].dropFirst().split(separator: " ")
                 isInside = words == [name[...]] || words == ["profile", name[...]]
             } else if isInside, line.first != "#", line.first != ";", let equals = line.firstIndex(of: "=") {
-                let key = line[..<equals].split(separator: " ").first.map { $0.lowercased() } ?? ""
-                let value = line[line.index(after: equals)...].split(whereSeparator: { $0 == " " || $0 == "\t" }).first
+                let isBlank = { (character: Character) in character == " " || character == "\t" }
+                let key = line[..<equals].split(whereSeparator: isBlank).first.map { $0.lowercased() } ?? ""
+                let value = line[line.index(after: equals)...].split(whereSeparator: isBlank).first
                 values[key] = value.map(String.init) ?? ""
             }
         }
