@@ -12,12 +12,11 @@ public struct FolderWatch: ~Copyable, Sendable {
     /// Readable when something changed.
     public var number: Int32 { inotify.number }
 
-    /// Watches `folder`, unless it is watched already.
+    /// Watches `folder`, unless it is watched already; another folder that has the name now takes its place.
     public mutating func add(_ folder: String) throws(SystemError) {
-        guard watches[folder] == nil else { return }
         let watch = try check("inotify_add_watch", folder, unsafe clinux_watch_folder(inotify.number, folder))
         // The same folder by another name has the same watch; the first name stays.
-        watches[folder] = watch
+        if let old = watches.updateValue(watch, forKey: folder), old != watch { folders[old] = nil }
         if folders[watch] == nil { folders[watch] = folder }
     }
 
