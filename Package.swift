@@ -91,6 +91,15 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(name: "LocalKinesisTests", dependencies: ["LocalKinesis", "Kinesis"], swiftSettings: strict),
+        .testTarget(name: "PlatformTests", dependencies: ["Platform", "Bytes"], swiftSettings: strict),
+        .testTarget(
+            name: "AgentTests",
+            dependencies: [
+                "Agent", "Kinesis", "Platform", "Bytes", "LocalKinesis",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
     ],
     swiftLanguageModes: [.v6],
     cxxLanguageStandard: .cxx20

@@ -1,6 +1,6 @@
 import Bytes
 import Kinesis
-import Logging
+package import Logging
 import Platform
 import Synchronization
 
@@ -10,7 +10,7 @@ import Synchronization
 ///
 /// Folders are watched by inotify; a poll reconciles what inotify missed, or cannot see on a network file system. A file
 /// is known by device and inode, and by its head when it comes back after a restart; its name may change.
-struct FileCollector: ~Copyable {
+package struct FileCollector: ~Copyable {
     private let feed: Feed
     private let input: Configuration.Input
     private let once: Bool
@@ -59,7 +59,7 @@ struct FileCollector: ~Copyable {
     /// Blocks read from one file before the next has its turn.
     private static let turn = 8
 
-    init(_ feed: Feed, once: Bool, checkpoints: Checkpoints, counters: Counters, log: Logger) {
+    package init(_ feed: Feed, once: Bool, checkpoints: Checkpoints, counters: Counters, log: Logger) {
         (self.feed, input, self.once) = (feed, feed.input, once)
         (self.checkpoints, self.counters, self.log) = (checkpoints, counters, log)
         patterns = feed.input.paths.map(Glob.init)
@@ -78,7 +78,7 @@ struct FileCollector: ~Copyable {
     }
 
     /// Reads until asked to stop; with `once`, until every file is read to its end.
-    mutating func run() {
+    package mutating func run() {
         scan()
         var nextScan = ContinuousClock.now + poll
         reading: while !isStopping {

@@ -1,11 +1,11 @@
-internal import Platform
+package import Platform
 
 /// A file pattern: `*` and `?` within a name, `[a-z]` and `[!a-z]`, `**` as a name for any depth of folders.
-struct Glob: Sendable, Equatable {
-    let pattern: String
+package struct Glob: Sendable, Equatable {
+    package let pattern: String
     private let names: [Substring]
 
-    init(_ pattern: String) {
+    package init(_ pattern: String) {
         self.pattern = pattern
         let names = pattern.split(separator: "/")
         // `/a/**` means the files in any depth of it.
@@ -13,17 +13,19 @@ struct Glob: Sendable, Equatable {
     }
 
     /// What a search found: files that match, and every folder whose content matters to the pattern.
-    struct Found {
-        var files: [String] = []
-        var folders: [String] = []
+    package struct Found {
+        package var files: [String] = []
+        package var folders: [String] = []
         /// Folders that could not be listed.
-        var faults: [SystemError] = []
+        package var faults: [SystemError] = []
+
+        package init() {}
     }
 
     /// Searches the file system.
     ///
     /// Links are followed; a folder is entered once a path.
-    func search(into found: inout Found) { search("", names[...], &found, depth: 0) }
+    package func search(into found: inout Found) { search("", names[...], &found, depth: 0) }
 
     private func search(_ folder: String, _ rest: ArraySlice<Substring>, _ found: inout Found, depth: Int) {
         guard let name = rest.first else { return }
@@ -67,7 +69,7 @@ struct Glob: Sendable, Equatable {
     }
 
     /// Whether a path fits the pattern, without looking at the file system.
-    func matches(_ path: String) -> Bool { Self.matches(names[...], path.split(separator: "/")[...]) }
+    package func matches(_ path: String) -> Bool { Self.matches(names[...], path.split(separator: "/")[...]) }
 
     private static func matches(_ pattern: ArraySlice<Substring>, _ path: ArraySlice<Substring>) -> Bool {
         guard let first = pattern.first else { return path.isEmpty }

@@ -1,25 +1,38 @@
 import Bytes
 import Kinesis
-internal import Platform
+package import Platform
 import Synchronization
 
 // Concurrency: collectors open and close sources, the lane settles positions, one thread writes. Each holds the lock for
 // a few dictionary operations, once a file or once an acknowledged aggregate.
 
 /// How far each file has been delivered, in memory and in the state file.
-final class Checkpoints: Sendable {
+package final class Checkpoints: Sendable {
     /// What is known of one file for one input.
-    struct Entry: Equatable {
-        var input: String
-        var path: String
-        var device: UInt64
-        var inode: UInt64
+    package struct Entry: Equatable {
+        package var input: String
+        package var path: String
+        package var device: UInt64
+        package var inode: UInt64
         /// Bytes at the file's head that `headHash` covers: they tell a file from another that got its inode.
-        var headSize: Int
+        package var headSize: Int
         /// SHA-256, hexadecimal.
-        var headHash: String
+        package var headHash: String
         /// Everything before it is delivered.
-        var position: UInt64
+        package var position: UInt64
+
+        package init(
+            input: String,
+            path: String,
+            device: UInt64,
+            inode: UInt64,
+            headSize: Int,
+            headHash: String,
+            position: UInt64
+        ) {
+            (self.input, self.path, self.device, self.inode) = (input, path, device, inode)
+            (self.headSize, self.headHash, self.position) = (headSize, headHash, position)
+        }
     }
 
     private struct State {
@@ -43,12 +56,12 @@ final class Checkpoints: Sendable {
     private let path: String
     private let state: Mutex<State>
     /// A state file that could not be read and was set aside, to be reported.
-    let setAside: String?
+    package let setAside: String?
 
     private static let version = 1
 
     /// Reads the state file of `folder`, if there is one.
-    init(folder: String) throws(Fault) {
+    package init(folder: String) throws(Fault) {
         path = folder + "/checkpoints"
         var state = State()
         var setAside: String?
@@ -65,7 +78,7 @@ final class Checkpoints: Sendable {
         self.setAside = setAside
     }
 
-    enum Fault: Error, Equatable {
+    package enum Fault: Error, Equatable {
         case newer(path: String, version: Int)
         case system(SystemError)
     }
@@ -73,7 +86,7 @@ final class Checkpoints: Sendable {
     // MARK: collectors
 
     /// Whether the input has run before; from now on it has.
-    func markSeen(_ input: String) -> Bool {
+    package func markSeen(_ input: String) -> Bool {
         state.withLock { state in
             guard state.seenInputs.insert(input).inserted else { return true }
             state.isDirty = true
@@ -82,12 +95,12 @@ final class Checkpoints: Sendable {
     }
 
     /// The files of an earlier run that `input` has not claimed.
-    func unclaimed(of input: String) -> [Entry] {
+    package func unclaimed(of input: String) -> [Entry] {
         state.withLock { $0.unclaimed.filter { $0.input == input } }
     }
 
     /// Takes an entry of an earlier run away: its file is gone, or is another one now.
-    func forget(_ entry: Entry) {
+    package func forget(_ entry: Entry) {
         state.withLock { state in
             state.unclaimed.removeAll { $0 == entry }
             state.isDirty = true
@@ -95,7 +108,7 @@ final class Checkpoints: Sendable {
     }
 
     /// Opens a source at the entry's position, and claims that file's entry of an earlier run.
-    func open(_ entry: Entry) -> UInt32 {
+    package func open(_ entry: Entry) -> UInt32 {
         state.withLock { state in
             let source = state.nextSource
             state.nextSource += 1
@@ -113,7 +126,7 @@ final class Checkpoints: Sendable {
     }
 
     /// Notes another name of a file, or more of its head.
-    func update(_ source: UInt32, path: String, headSize: Int, headHash: String) {
+    package func update(_ source: UInt32, path: String, headSize: Int, headHash: String) {
         state.withLock { state in
             guard let entry = state.open[source] else { return }
             guard entry.path != path || entry.headSize != headSize || entry.headHash != headHash else { return }
@@ -135,21 +148,21 @@ final class Checkpoints: Sendable {
     }
 
     /// Forgets a source whose file is gone.
-    func close(_ source: UInt32) {
+    package func close(_ source: UInt32) {
         state.withLock { state in
             state.open[source] = nil
             state.isDirty = true
         }
     }
 
-    func entry(of source: UInt32) -> Entry? { state.withLock { $0.open[source] } }
+    package func entry(of source: UInt32) -> Entry? { state.withLock { $0.open[source] } }
 
     // MARK: the lane
 
     /// Moves a source's position: everything before it is settled.
     ///
     /// False when the source is closed.
-    func settle(_ source: UInt32, at position: UInt64) -> Bool {
+    package func settle(_ source: UInt32, at position: UInt64) -> Bool {
         state.withLock { state in
             guard let entry = state.open[source] else { return false }
             if entry.position < position {
@@ -172,7 +185,7 @@ final class Checkpoints: Sendable {
     func setBell(_ bell: Doorbell) { state.withLock { $0.bell = bell } }
 
     /// Writes the state file if anything has changed since the last time.
-    func writeIfChanged() throws(SystemError) {
+    package func writeIfChanged() throws(SystemError) {
         let text: [UInt8]? = state.withLock { state in
             guard state.isDirty else { return nil }
             (state.isDirty, state.hasUnknown) = (false, false)

@@ -1,9 +1,9 @@
-import Kinesis
+package import Kinesis
 
 // Concurrency: belongs to its lane's thread.
 
 /// Turns what has settled into checkpoints: per source, only ever over a contiguous stretch.
-final class Settlement {
+package final class Settlement {
     private struct Source {
         var spans: Spans
         /// Everything before it has gone into aggregates.
@@ -14,21 +14,21 @@ final class Settlement {
     private var sources: [UInt32: Source] = [:]
     private var ranges: [Range<UInt64>] = []
 
-    init(_ checkpoints: Checkpoints) { self.checkpoints = checkpoints }
+    package init(_ checkpoints: Checkpoints) { self.checkpoints = checkpoints }
 
     /// Notes that a stretch of a source has come out of the ring.
-    func drained(_ source: UInt32, first: UInt64, end: UInt64) {
+    package func drained(_ source: UInt32, first: UInt64, end: UInt64) {
         if sources[source] == nil { sources[source] = Source(spans: Spans(from: first), drained: first) }
         sources[source]?.drained = end
     }
 
     /// Settles a stretch that became no record.
-    func skip(_ source: UInt32, first: UInt64, end: UInt64) {
+    package func skip(_ source: UInt32, first: UInt64, end: UInt64) {
         settle([Run(source: source, first: first, end: end)])
     }
 
     /// Settles an aggregate: Kinesis has it.
-    func settle(_ aggregate: SealedAggregate) {
+    package func settle(_ aggregate: SealedAggregate) {
         guard let origin = aggregate.origin else { return settle(aggregate.runs) }
         origin.unsettled -= 1
         if origin.unsettled == 0 { settle(origin.runs) }
@@ -55,5 +55,5 @@ final class Settlement {
     }
 
     /// Whether everything that came out of the rings has settled.
-    var isComplete: Bool { sources.values.allSatisfy { $0.spans.settled == $0.drained } }
+    package var isComplete: Bool { sources.values.allSatisfy { $0.spans.settled == $0.drained } }
 }

@@ -1,7 +1,7 @@
-import Kinesis
+package import Kinesis
 
 /// Reads the shard map page by page: says what to ask next, and keeps what was answered.
-struct ShardMapLoader {
+package struct ShardMapLoader {
     private enum State {
         case idle
         /// Ask, not before the time if there is one.
@@ -18,17 +18,17 @@ struct ShardMapLoader {
     private var lastMap: ContinuousClock.Instant?
     private static let pause: Duration = .seconds(1)
 
-    enum Taken {
+    package enum Taken {
         /// There are further pages.
         case more
         case map(ShardMap)
         case unusable(String)
     }
 
-    init(stream: StreamName) { self.stream = stream }
+    package init(stream: StreamName) { self.stream = stream }
 
     /// Asks for a new map: something does not fit the one we have.
-    mutating func refresh() {
+    package mutating func refresh() {
         switch state {
         case .idle: state = .wanted(after: lastMap.map { $0 + Self.pause })
         case .wanted: break
@@ -37,7 +37,7 @@ struct ShardMapLoader {
     }
 
     /// The parameters of the ListShards call to make now, if one is to be made.
-    mutating func nextCall(now: ContinuousClock.Instant) -> WireValue? {
+    package mutating func nextCall(now: ContinuousClock.Instant) -> WireValue? {
         guard case .wanted(let after) = state, after.map({ now >= $0 }) ?? true else { return nil }
         state = .asking(again: false)
         if let nextToken { return .object(["NextToken": .text(nextToken)]) }
@@ -48,18 +48,18 @@ struct ShardMapLoader {
     }
 
     /// When `nextCall` will have something; nil while nothing is wanted.
-    var nextDue: ContinuousClock.Instant? {
+    package var nextDue: ContinuousClock.Instant? {
         guard case .wanted(let after) = state else { return nil }
         return after ?? .now
     }
 
-    mutating func failed(until: ContinuousClock.Instant) {
+    package mutating func failed(until: ContinuousClock.Instant) {
         nextToken = nil
         state = .wanted(after: until)
     }
 
     /// Takes one answer.
-    mutating func take(_ value: WireValue, _ input: Span<UInt8>, now: ContinuousClock.Instant) -> Taken {
+    package mutating func take(_ value: WireValue, _ input: Span<UInt8>, now: ContinuousClock.Instant) -> Taken {
         var isWantedAgain = false
         if case .asking(let again) = state { isWantedAgain = again }
         for shard in value["Shards"]?.list ?? [] {

@@ -1,10 +1,10 @@
-import Kinesis
+package import Kinesis
 internal import Platform
 
 // Concurrency: belongs to its lane's thread.
 
 /// The key of each source's records, where their placement needs one.
-final class SourceKeys {
+package final class SourceKeys {
     private let mode: Configuration.PartitionKey
     private let checkpoints: Checkpoints
     /// The one key of all sources.
@@ -14,7 +14,7 @@ final class SourceKeys {
     /// Sources whose keys are kept; a longer list is begun anew.
     private static let mostKept = 10_000
 
-    init(_ mode: Configuration.PartitionKey, _ checkpoints: Checkpoints) {
+    package init(_ mode: Configuration.PartitionKey, _ checkpoints: Checkpoints) {
         (self.mode, self.checkpoints) = (mode, checkpoints)
         common =
             switch mode {
@@ -25,7 +25,7 @@ final class SourceKeys {
     }
 
     /// The key of the records from `source`; nil where the aggregator places them.
-    func key(of source: UInt32) -> RecordKey? {
+    package func key(of source: UInt32) -> RecordKey? {
         guard mode == .source else { return common }
         if let key = keys[source] { return key }
         if keys.count >= Self.mostKept { keys.removeAll() }

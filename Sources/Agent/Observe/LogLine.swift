@@ -26,13 +26,25 @@ public struct LogLine: LogHandler {
 
     public func log(event: LogEvent) {
         let text = event.message.description
-        guard let suppressed = limiter.admit(text, now: .now) else { return }
-        let milliseconds = Machine.wallMilliseconds()
-        var line = "\(Self.timestamp(milliseconds)) \(event.level.rawValue) \(text)"
         let all = metadata.merging(event.metadata ?? [:]) { _, new in new }
-        for (key, value) in all.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
+        let milliseconds = Machine.wallMilliseconds()
+        guard let line = line(event.level, text, all, milliseconds: milliseconds, now: .now) else { return }
+        StandardError.write(line)
+    }
+
+    /// The line of an event; nil when it is one too many.
+    package func line(
+        _ level: Logger.Level,
+        _ text: String,
+        _ metadata: Logger.Metadata,
+        milliseconds: Int64,
+        now: ContinuousClock.Instant
+    ) -> String? {
+        guard let suppressed = limiter.admit(text, now: now) else { return nil }
+        var line = "\(Self.timestamp(milliseconds)) \(level.rawValue) \(text)"
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
         if suppressed > 0 { line += " suppressed=\(suppressed)" }
-        StandardError.write(line + "\n")
+        return line + "\n"
     }
 
     private static func timestamp(_ milliseconds: Int64) -> String {

@@ -1,0 +1,326 @@
+import Agent
+import Foundation
+import Kinesis
+import Testing
+
+@Suite struct ConfigurationTests {
+    static let smallest = """
+        [inputs.app]
+        type = "file"
+        paths = ["/var/log/app/*.log"]
+
+        [outputs.stream]
+        type = "kinesis"
+        stream = "app-logs"
+        region = "eu-west-1"
+        """
+
+    static func read(_ text: String, _ environment: [String: String] = [:]) throws(Faults) -> Configuration {
+        try Configuration(text: Array(text.utf8), file: "p.toml", environment: { environment[$0] })
+    }
+
+    /// The faults of a text, as the operator sees them.
+    static func faults(_ text: String, _ environment: [String: String] = [:]) -> [String] {
+        do {
+            _ = try read(text, environment)
+            return []
+        } catch { return error.faults.map(\.description) }
+    }
+
+    static func with(agent: String = "", input: String = "", output: String = "") -> String {
+        """
+        [agent]
+        \(agent)
+        [inputs.app]
+        type = "file"
+        paths = ["/var/log/app/*.log"]
+        \(input)
+        [outputs.stream]
+        type = "kinesis"
+        stream = "app-logs"
+        region = "eu-west-1"
+        \(output)
+        """
+    }
+
+    @Test func `the smallest file gives every default of the design`() throws {
+        let configuration = try Self.read(Self.smallest)
+        #expect(configuration.agent == Configuration().agent)
+        #expect(configuration.agent.stateDirectory == "/var/lib/penstock")
+        #expect(configuration.agent.memoryLimit == 256 << 20)
+        #expect(configuration.agent.shutdownTimeout == .seconds(30))
+        let input = try #require(configuration.inputs.first)
+        #expect(configuration.inputs.count == 1)
+        #expect(input.name == "app" && input.paths == ["/var/log/app/*.log"] && input.exclude == [])
+        #expect(input.startAt == .end && input.onOversize == .split)
+        #expect(input.maxRecord > 1_000_000 && input.maxRecord + 256 <= 1 << 20)
+        #expect(input.place.line == 3 && input.place.column == 9)
+        let output = try #require(configuration.outputs.first)
+        #expect(output.stream == .name("app-logs") && output.region == "eu-west-1")
+        #expect(output.endpoint == .region && output.wire == .auto && output.partitionKey == .spread)
+        #expect(output.aggregate && output.aggregateMaxSize == 50 << 10 && output.aggregateMaxRecords == 0)
+        #expect(output.linger == .milliseconds(100) && output.maxInFlight == 24 && output.rateLimit == 100)
+        #expect(output.callMaxSize == 1 << 20 && output.callMaxRecords == 500)
+        #expect(output.timeout == .seconds(10) && output.connectTimeout == .seconds(5))
+        #expect(output.from == [] && output.profile == "" && output.caFile == "")
+    }
+
+    @Test func `every key is read`() throws {
+        let configuration = try Self.read(
+            """
+            [agent]
+            state_dir = "/s"
+            memory_limit = "64MiB"
+            shutdown_timeout = "5s"
+            log_level = "debug"
+            [inputs.a]
+            type = "file"
+            paths = ["/a", "/b/**/*.log"]
+            exclude = ["/b/x.log"]
+            start_at = "beginning"
+            max_record = "1KB"
+            on_oversize = "truncate"
+            [inputs.b]
+            type = "file"
+            paths = ["/c"]
+            [outputs.o]
+            type = "kinesis"
+            from = ["a"]
+            stream = "s"
+            region = "us-east-2"
+            endpoint = "http://127.0.0.1:4567"
+            profile = "p"
+            ca_file = "/ca.pem"
+            wire = "json"
+            partition_key = "=key"
+            aggregate = false
+            aggregate_max_size = "20KiB"
+            aggregate_max_records = 7
+            linger = "1.5s"
+            max_in_flight = 3
+            rate_limit = 0
+            call_max_size = 100000
+            call_max_records = 9
+            timeout = "2s"
+            connect_timeout = "500ms"
+            """
+        )
+        var expected = Configuration()
+        expected.agent.stateDirectory = "/s"
+        expected.agent.memoryLimit = 64 << 20
+        expected.agent.shutdownTimeout = .seconds(5)
+        expected.agent.logLevel = .debug
+        var (a, b) = (Configuration.Input(name: "a"), Configuration.Input(name: "b"))
+        (a.paths, a.exclude, a.startAt) = (["/a", "/b/**/*.log"], ["/b/x.log"], .beginning)
+        (a.maxRecord, a.onOversize, a.place) = (1000, .truncate, configuration.inputs[0].place)
+        (b.paths, b.place, b.maxRecord) = (["/c"], configuration.inputs[1].place, configuration.inputs[1].maxRecord)
+        expected.inputs = [a, b]
+        var o = Configuration.Output(name: "o")
+        (o.from, o.stream, o.region, o.endpoint) = (["a"], .name("s"), "us-east-2", .url("http://127.0.0.1:4567"))
+        (o.profile, o.caFile, o.wire, o.partitionKey) = ("p", "/ca.pem", .json, .literal("key"))
+        (o.aggregate, o.aggregateMaxSize, o.aggregateMaxRecords) = (false, 20 << 10, 7)
+        (o.linger, o.maxInFlight, o.rateLimit) = (.milliseconds(1500), 3, 0)
+        (o.callMaxSize, o.callMaxRecords) = (100_000, 9)
+        (o.timeout, o.connectTimeout) = (.seconds(2), .milliseconds(500))
+        expected.outputs = [o]
+        #expect(configuration == expected)
+    }
+
+    @Test func `every fault is told at once, in order, with its place, key, and the nearest known key`() {
+        let faults = Self.faults(
+            """
+            [agent]
+            stat_dir = "/s"
+            memory_limit = "1KiB"
+
+            [inputs.app]
+            type = "file"
+            pahts = ["/x"]
+            start_at = "middle"
+
+            [outputs.stream]
+            type = "kinesis"
+            linger = 5
+            max_in_flight = "many"
+            """
+        )
+        let places = faults.map { $0.split(separator: " ").prefix(2).joined(separator: " ") }
+        #expect(
+            places == [
+                "p.toml:2:1: agent.stat_dir:", "p.toml:3:16: agent.memory_limit:", "p.toml:5:1: inputs.app.paths:",
+                "p.toml:7:1: inputs.app.pahts:", "p.toml:8:12: inputs.app.start_at:",
+                "p.toml:10:1: outputs.stream.stream:", "p.toml:10:1: outputs.stream.region:",
+                "p.toml:12:10: outputs.stream.linger:", "p.toml:13:17: outputs.stream.max_in_flight:",
+            ],
+            "\(faults)"
+        )
+        #expect(faults.first?.hasSuffix("did you mean \"state_dir\"?") == true)
+        #expect(faults.count > 3 && faults[3].hasSuffix("did you mean \"paths\"?"))
+    }
+
+    @Test(arguments: [
+        "state_dir = 1", "state_dir = \"relative\"", "memory_limit = true", "memory_limit = \"47MiB\"",
+        "memory_limit = \"2TiB\"", "memory_limit = \"64MiBs\"", "memory_limit = -1", "shutdown_timeout = 30",
+        "shutdown_timeout = \"30\"", "shutdown_timeout = \"-1s\"", "shutdown_timeout = \"2h\"",
+        "log_level = \"loud\"", "log_level = []", "unknown = 1",
+    ])
+    func `one wrong value of the agent is one fault at its line`(line: String) {
+        let faults = Self.faults(Self.with(agent: line))
+        #expect(faults.count == 1, "\(faults)")
+        #expect(faults.first?.hasPrefix("p.toml:2:") == true, "\(faults)")
+        #expect(faults.first?.contains(": agent.\(line.prefix { $0 != " " }): ") == true, "\(faults)")
+    }
+
+    @Test(arguments: [
+        "exclude = \"/x\"", "exclude = [1]", "exclude = [\"x\"]", "start_at = \"End\"", "max_record = 0",
+        "max_record = \"2MiB\"", "on_oversize = \"drop\"", "multiline = true",
+    ])
+    func `one wrong value of an input is one fault at its line`(line: String) {
+        let faults = Self.faults(Self.with(input: line))
+        #expect(faults.count == 1 && faults.first?.hasPrefix("p.toml:6:") == true, "\(faults)")
+    }
+
+    @Test(arguments: [
+        "from = [\"nobody\"]", "stream_arn = \"arn:aws:kinesis:eu-west-1:1:stream/s\"", "endpoint = \"localhost\"",
+        "wire = \"xml\"", "partition_key = \"\"", "partition_key = \"=\"", "partition_key = \"hots\"",
+        "aggregate = 1", "aggregate_max_size = \"1MiB\"", "aggregate_max_records = -1", "linger = \"61s\"",
+        "max_in_flight = 0", "max_in_flight = 1001", "rate_limit = -1", "rate_limit = 50.0", "call_max_size = 1",
+        "call_max_records = 501", "timeout = \"1ms\"", "connect_timeout = \"1\"", "profile = 1", "linger_ = 1",
+        "[outputs.other]\ntype = \"kinesis\"\nstream = \"s\"\nregion = \"r\"",
+    ])
+    func `one wrong value of an output is one fault`(line: String) {
+        let faults = Self.faults(Self.with(output: line))
+        #expect(faults.count == 1, "\(faults)")
+    }
+
+    @Test func `a partition key may have 256 characters, of any size`() throws {
+        let key = String(repeating: "é", count: 256)
+        #expect(
+            try Self.read(Self.with(output: "partition_key = \"=\(key)\"")).outputs[0].partitionKey == .literal(key)
+        )
+        #expect(Self.faults(Self.with(output: "partition_key = \"=\(key)x\"")).count == 1)
+        for (text, mode) in [
+            ("spread", Configuration.PartitionKey.spread), ("source", .source), ("host", .host), ("random", .random),
+            ("=spread", .literal("spread")),
+        ] {
+            #expect(try Self.read(Self.with(output: "partition_key = \"\(text)\"")).outputs[0].partitionKey == mode)
+        }
+    }
+
+    @Test func `the environment stands in for its names, and a missing one is a fault`() throws {
+        let text = Self.with(agent: "state_dir = \"/${A}/x${B}\"", output: "linger = \"${L}\"")
+        let configuration = try Self.read(text, ["A": "a", "B": "", "L": "7ms"])
+        #expect(configuration.agent.stateDirectory == "/a/x")
+        #expect(configuration.outputs[0].linger == .milliseconds(7))
+        let faults = Self.faults(text, ["B": "b", "L": "7ms"])
+        #expect(faults.count == 1 && faults[0].contains("the environment has no A"), "\(faults)")
+        #expect(Self.faults(Self.with(agent: "state_dir = \"/${A\"")).count == 1)
+        // What stands in is not looked at again.
+        #expect(try Self.read(Self.with(agent: "state_dir = \"/${A}\""), ["A": "${B}"]).agent.stateDirectory == "/${B}")
+    }
+
+    @Test func `a stream has a name or an ARN, which brings its region`() throws {
+        let arn = "arn:aws:kinesis:ap-south-1:123456789012:stream/s"
+        func text(_ output: String) -> String {
+            "[inputs.a]\ntype = \"file\"\npaths = [\"/a\"]\n[outputs.o]\ntype = \"kinesis\"\n\(output)"
+        }
+        let output = try Self.read(text("stream_arn = \"\(arn)\"")).outputs[0]
+        #expect(output.stream == .arn(arn) && output.region == "ap-south-1")
+        #expect(Self.faults(text("stream_arn = \"\(arn)\"\nstream = \"s\"")).count == 1)
+        #expect(Self.faults(text("region = \"r\"")).count == 1)
+        #expect(Self.faults(text("stream_arn = \"arn:aws:s3:::x\"\nregion = \"r\"")).count == 1)
+        #expect(Self.faults(text("stream = \"no spaces\"\nregion = \"r\"")).count == 1)
+        #expect(Self.faults(text("stream = \"\(String(repeating: "s", count: 129))\"\nregion = \"r\"")).count == 1)
+        // The region's order: key, ARN, AWS_REGION, AWS_DEFAULT_REGION; an endpoint of one's own needs none.
+        #expect(try Self.read(text("stream = \"s\""), ["AWS_REGION": "r1"]).outputs[0].region == "r1")
+        #expect(try Self.read(text("stream = \"s\""), ["AWS_DEFAULT_REGION": "r2"]).outputs[0].region == "r2")
+        #expect(Self.faults(text("stream = \"s\"")).count == 1)
+        let embedded = try Self.read(text("stream = \"s\"\nendpoint = \"embedded\"")).outputs[0]
+        #expect(embedded.endpoint == .embedded && !embedded.region.isEmpty)
+    }
+
+    @Test func `a syntax error has its place`() {
+        #expect(Self.faults("[agent]\nstate_dir = \n").first?.hasPrefix("p.toml:2:") == true)
+        #expect(Self.faults("[agent]\na = 1\na = 2").first?.hasPrefix("p.toml:3:") == true)
+        #expect(Self.faults("\u{1}").first?.hasPrefix("p.toml:1:") == true)
+        #expect(Self.faults(String(repeating: "[", count: 5000)).count == 1)
+    }
+
+    @Test(arguments: [
+        "", "agent = 1", "[inputs]", "inputs = []\noutputs = 3", "[inputs]\na = 1\n[outputs]\nb = \"x\"",
+        "[inputs.a]\n[outputs.o]", "# nothing", "[[inputs]]\n[[outputs]]", "inputs.a.b.c = 1",
+    ])
+    func `a file without an input or an output says what to add`(text: String) {
+        let faults = Self.faults(text)
+        #expect(faults.count >= 2, "\(faults)")
+        #expect(faults.allSatisfy { !$0.contains(":0:") }, "\(faults)")
+    }
+
+    @Test func `a table without a type says so`() {
+        let text = Self.smallest.replacing("type = \"file\"\n", with: "").replacing("type = \"kinesis\"\n", with: "")
+        let faults = Self.faults(text)
+        #expect(faults.map { $0.contains("needs a type") } == [true, true], "\(faults)")
+    }
+
+    @Test func `a file that is not there is a fault that names the option`() {
+        #expect {
+            try Configuration(file: "/no/such/file.toml")
+        } throws: { error in
+            (error as? Faults)?.faults.first?.description.contains("--config") == true
+        }
+    }
+
+    @Test func `what the project ships has no faults`() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appending(path: "config")
+        let examples =
+            (try? FileManager.default.contentsOfDirectory(atPath: root.appending(path: "examples").path)) ?? []
+        let files = ["penstock.toml"] + examples.filter { $0.hasSuffix(".toml") }.map { "examples/\($0)" }
+        for file in files where FileManager.default.fileExists(atPath: root.appending(path: file).path) {
+            let text = Array(try Data(contentsOf: root.appending(path: file)))
+            do { _ = try Configuration(text: text, file: file, environment: { _ in "value" }) } catch {
+                Issue.record("\(error.faults.map(\.description))")
+            }
+        }
+        // Its commented keys are keys, with the values that hold without them.
+        let path = root.appending(path: "penstock.toml")
+        guard let text = try? String(contentsOf: path, encoding: .utf8) else { return }
+        let commented = text.split(separator: "\n").map { line in
+            line.hasPrefix("# ") && line.contains(" = ") && !line.hasSuffix(".") ? line.dropFirst(2) : line
+        }
+        let whole = try Self.read(commented.joined(separator: "\n"))
+        let plain = try Self.read(text)
+        #expect(whole.agent == plain.agent && whole.outputs == plain.outputs)
+        #expect(whole.inputs.map(\.maxRecord) == plain.inputs.map(\.maxRecord))
+    }
+}
+
+@Suite struct UnitsTests {
+    @Test func `sizes and durations read as people write them`() {
+        let sizes: [(String, Int?)] = [
+            ("0", 0), ("7", 7), ("1B", 1), ("1KB", 1000), ("1KiB", 1024), ("2MB", 2_000_000), ("2MiB", 2 << 20),
+            ("1.5GiB", 3 << 29), ("1GB", 1_000_000_000), ("1TiB", 1 << 40), ("5 KiB", 5120), ("", nil), ("KiB", nil),
+            ("1kb", nil), ("1 2", nil), ("-1", nil), ("1e3", nil), ("0x10", nil), ("1.2.3KB", nil), ("inf", nil),
+            ("99999999TiB", nil), ("１", nil), ("1KiB ", nil),
+        ]
+        for (text, bytes) in sizes { #expect(Units.bytes(text) == bytes, "\(text)") }
+        let durations: [(String, Duration?)] = [
+            ("1ns", .nanoseconds(1)), ("200us", .microseconds(200)), ("200µs", .microseconds(200)),
+            ("100ms", .milliseconds(100)), ("1.5s", .milliseconds(1500)), ("5m", .seconds(300)),
+            ("2h", .seconds(7200)), ("1d", .seconds(86_400)), ("10", nil), ("s", nil), ("1 s", .seconds(1)),
+            ("1M", nil), ("-1s", nil), ("99999999999h", nil),
+        ]
+        for (text, duration) in durations { #expect(Units.duration(text) == duration, "\(text)") }
+    }
+
+    @Test func `what is written reads as the same`() {
+        var random = Random()
+        for _ in 0..<2000 {
+            let bytes = random.below(1 << random.below(50))
+            #expect(Units.bytes(Units.text(bytes: bytes)) == bytes, random.note)
+            let duration = Duration.nanoseconds(random.below(1 << random.below(50)))
+            #expect(Units.duration(Units.text(duration: duration)) == duration, random.note)
+        }
+        #expect(Units.text(bytes: 50 << 10) == "50KiB" && Units.text(duration: .seconds(300)) == "5m")
+    }
+}

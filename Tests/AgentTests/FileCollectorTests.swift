@@ -1,0 +1,381 @@
+import Agent
+import Bytes
+import Glibc
+import Kinesis
+import Logging
+import Platform
+import Synchronization
+import Testing
+
+/// A collector on a thread of its own, and what comes out of its ring.
+final class Collecting {
+    let feed: Feed
+    let checkpoints: Checkpoints
+    let counters = Counters()
+    private let thread: Platform.Thread
+    private var reader: RingReader
+    private var isJoined = false
+    /// What each source gave, in order, with the positions it gave them for.
+    private(set) var sources: [UInt32: Source] = [:]
+    private(set) var order: [UInt32] = []
+    private(set) var records: [[UInt8]] = []
+
+    struct Source {
+        var first: UInt64
+        var end: UInt64
+        var bytes: [UInt8] = []
+        var skipped = 0
+        /// A piece that did not begin where the one before ended.
+        var gap = false
+    }
+
+    init(
+        _ scratch: Scratch,
+        once: Bool = false,
+        ring: Int = 2 << 20,
+        thread name: String = "collector",
+        _ change: (inout Configuration.Input) -> Void = { _ in }
+    ) throws {
+        var input = Configuration.Input(name: "app")
+        input.paths = [scratch.path + "/*.log"]
+        input.startAt = .beginning
+        change(&input)
+        feed = try Feed(input, ringBytes: ring, laneBell: try Doorbell())
+        checkpoints = try Checkpoints(folder: scratch.path)
+        reader = RingReader(feed.ring)
+        let (feed, checkpoints, counters) = (feed, checkpoints, counters)
+        var log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        log.logLevel = .critical
+        let logger = log
+        thread = Platform.Thread(name) {
+            var collector = FileCollector(feed, once: once, checkpoints: checkpoints, counters: counters, log: logger)
+            collector.run()
+        }
+    }
+
+    /// Takes what waits, as a lane does.
+    func drain() {
+        let taken = reader.drain(512 << 10) { payload, entry in
+            var source = sources[entry.source] ?? Source(first: entry.first, end: entry.first)
+            if sources[entry.source] == nil { order.append(entry.source) }
+            source.gap = source.gap || entry.first != source.end
+            source.end = entry.end
+            if payload.count == 0 {
+                source.skipped += Int(entry.end - entry.first)
+            } else {
+                let bytes = payload.indices.map { payload[$0] }
+                source.gap = source.gap || entry.end - entry.first != UInt64(bytes.count)
+                source.bytes += bytes
+                if entry.kind == EntryKind.record.rawValue { records.append(bytes) }
+            }
+            sources[entry.source] = source
+            return true
+        }
+        if taken > 0 { feed.announceRoom(reader) }
+    }
+
+    /// All bytes so far, source after source.
+    var bytes: [UInt8] { order.flatMap { sources[$0]!.bytes } }
+    var text: String { String(decoding: bytes, as: UTF8.self) }
+    var hasGap: Bool { sources.values.contains { $0.gap } }
+
+    /// Drains until `condition` holds, bounded.
+    func until(_ limit: Duration = .seconds(20), _ condition: () -> Bool) -> Bool {
+        let end = ContinuousClock.now + limit
+        while .now < end {
+            drain()
+            if condition() { return true }
+            Machine.sleep(.milliseconds(2))
+        }
+        return false
+    }
+
+    /// Drains until the collector has ended by itself.
+    func finish(within limit: Duration = .seconds(30)) -> Bool {
+        let ended = until(limit) { feed.isFinished.load(ordering: .acquiring) }
+        while feed.ring.waiting > 0 { drain() }
+        return ended && stop() < .seconds(1)
+    }
+
+    @discardableResult
+    func stop() -> Duration {
+        guard !isJoined else { return .zero }
+        let start = ContinuousClock.now
+        feed.stop()
+        thread.join()
+        isJoined = true
+        while feed.ring.waiting > 0 { drain() }
+        return .now - start
+    }
+
+    deinit {
+        guard !isJoined else { return }
+        feed.stop()
+        thread.join()
+    }
+}
+
+@Suite struct FileCollectorTests {
+    static func lines(_ count: Int, _ random: inout Random) -> [UInt8] {
+        (0..<count).flatMap { Array("line \($0) \(String(repeating: "é", count: random.below(150)))\n".utf8) }
+    }
+
+    @Test func `every byte of many files comes exactly once, whatever the ring's size`() throws {
+        var random = Random()
+        for ring in [1 << 19, 2 << 20] {
+            let scratch = try Scratch()
+            var expected: [String: [UInt8]] = [:]
+            for file in 0..<20 {
+                let bytes = Self.lines(random.below(5000), &random)
+                expected["\(file).log"] = bytes
+                try scratch.write("\(file).log", bytes)
+            }
+            let collecting = try Collecting(scratch, once: true, ring: ring) { $0.maxRecord = 100_000 }
+            #expect(collecting.finish())
+            #expect(!collecting.hasGap, random.note)
+            for source in collecting.order {
+                let entry = try #require(collecting.checkpoints.entry(of: source))
+                let name = entry.path.split(separator: "/").last.map(String.init) ?? ""
+                #expect(collecting.sources[source]?.bytes == expected[name], random.note)
+                expected[name] = nil
+            }
+            #expect(expected.values.allSatisfy { $0.isEmpty }, random.note)
+        }
+    }
+
+    @Test func `once, an unfinished last line is a line too`() throws {
+        let scratch = try Scratch()
+        try scratch.write("a.log", "one\ntwo")
+        try scratch.write("b.log", "")
+        try scratch.write("c.log", "\n\nthree")
+        try scratch.write("d.txt", "not mine\n")
+        let collecting = try Collecting(scratch, once: true)
+        #expect(collecting.finish())
+        #expect(collecting.text == "one\ntwo\n\nthree")
+        #expect(!collecting.hasGap)
+    }
+
+    @Test func `an unfinished last line is kept until it is finished`() throws {
+        let scratch = try Scratch()
+        try scratch.write("a.log", "one\ntw")
+        let collecting = try Collecting(scratch)
+        #expect(collecting.until { collecting.text == "one\n" })
+        try scratch.write("a.log", "o")
+        Machine.sleep(.milliseconds(200))
+        collecting.drain()
+        #expect(collecting.text == "one\n")
+        try scratch.write("a.log", "\nthree")
+        #expect(collecting.until { collecting.text == "one\ntwo\n" })
+        #expect(collecting.stop() < .seconds(1))
+        #expect(collecting.text == "one\ntwo\n")
+    }
+
+    @Test(arguments: [Configuration.Oversize.split, .truncate], [1000, 200_000])
+    func `a line of 3 MB comes in pieces that tear no character`(policy: Configuration.Oversize, longest: Int) throws {
+        let scratch = try Scratch()
+        let line = String(repeating: "aé漢😀", count: 300_000)
+        try scratch.write("a.log", "before\n" + line + "\nafter\n")
+        let collecting = try Collecting(scratch, once: true) {
+            $0.maxRecord = longest
+            $0.onOversize = policy
+        }
+        #expect(collecting.finish())
+        let source = try #require(collecting.sources.values.first)
+        #expect(!source.gap && source.end == UInt64(14 + line.utf8.count))
+        let text = collecting.text
+        #expect(text.hasPrefix("before\na") && text.hasSuffix("after\n"))
+        #expect(collecting.records.allSatisfy { $0.count <= longest && String(validating: $0, as: UTF8.self) != nil })
+        if policy == .split {
+            #expect(text == "before\n" + line + "\nafter\n")
+        } else {
+            #expect(source.bytes.count + source.skipped == Int(source.end))
+            #expect(source.bytes.count <= 14 + longest)
+        }
+    }
+
+    @Test func `bytes that are no text come as they are`() throws {
+        var random = Random()
+        let scratch = try Scratch()
+        let bytes = random.bytes(900_000) + [UInt8](repeating: 0x80, count: 400_000) + [0, 10, 13, 10]
+        try scratch.write("a.log", bytes)
+        let collecting = try Collecting(scratch, once: true) { $0.maxRecord = 150_000 }
+        #expect(collecting.finish())
+        #expect(collecting.bytes == bytes && !collecting.hasGap, random.note)
+    }
+
+    @Test func `a file that is rotated while it is read is finished, and its successor follows`() throws {
+        let scratch = try Scratch()
+        let collecting = try Collecting(scratch) { $0.paths = [scratch.path + "/app.log"] }
+        var expected = ""
+        for round in 0..<5 {
+            for line in 0..<1000 {
+                let text = "round \(round) line \(line)\n"
+                try scratch.write("app.log", text)
+                expected += text
+            }
+            try scratch.move("app.log", to: "app.log.\(round)")
+            // Its writer has not noticed yet.
+            try scratch.write("app.log.\(round)", "late \(round)\n")
+            expected += "late \(round)\n"
+            #expect(collecting.until { collecting.bytes.count == expected.utf8.count })
+        }
+        #expect(collecting.text == expected)
+        #expect(!collecting.hasGap && collecting.sources.count == 5)
+        #expect(collecting.counters.collectors.filesRotated.now == 5)
+    }
+
+    @Test func `a file created late is read from its start, although others began at their end`() throws {
+        let scratch = try Scratch()
+        try scratch.write("old.log", "not this\n")
+        let collecting = try Collecting(scratch) { $0.startAt = .end }
+        #expect(collecting.until { collecting.counters.collectors.filesOpen.now == 1 })
+        try scratch.write("new.log", "this\n")
+        try scratch.write("old.log", "that\n")
+        #expect(collecting.until { collecting.bytes.count == 10 })
+        #expect(collecting.text == "this\nthat\n" || collecting.text == "that\nthis\n")
+    }
+
+    @Test func `a file that shrinks is read from its start, as another source`() throws {
+        let scratch = try Scratch()
+        try scratch.write("a.log", "one\ntwo\n")
+        let collecting = try Collecting(scratch)
+        #expect(collecting.until { collecting.text == "one\ntwo\n" })
+        scratch.cut("a.log", to: 0)
+        try scratch.write("a.log", "new\n")
+        #expect(collecting.until { collecting.text == "one\ntwo\nnew\n" })
+        #expect(collecting.sources.count == 2 && collecting.counters.collectors.filesTruncated.now == 1)
+        // Within an unfinished line there is nothing to begin again.
+        try scratch.write("a.log", "unfinished")
+        Machine.sleep(.milliseconds(100))
+        scratch.cut("a.log", to: 6)
+        try scratch.write("a.log", "x\n")
+        #expect(collecting.until { collecting.text == "one\ntwo\nnew\nunx\n" })
+    }
+
+    @Test func `a deleted file is read to its end, and what its writer still writes too`() throws {
+        let scratch = try Scratch()
+        let file = try AppendedFile(scratch["a.log"])
+        func write(_ text: String) -> Bool { file.append(Array(text.utf8).span) }
+        var isWritten = write("one\n")
+        let collecting = try Collecting(scratch)
+        #expect(collecting.until { collecting.text == "one\n" })
+        isWritten = write("two\n")
+        scratch.remove("a.log")
+        #expect(collecting.until { collecting.text == "one\ntwo\n" })
+        isWritten = write("three\nfour") && isWritten
+        #expect(isWritten)
+        #expect(collecting.until { collecting.text == "one\ntwo\nthree\nfour" })
+        #expect(collecting.until(.seconds(30)) { collecting.counters.collectors.filesOpen.now == 0 })
+        #expect(collecting.checkpoints.entry(of: collecting.order[0]) == nil)
+    }
+
+    @Test func `after a restart it goes on where it was, also in a file renamed meanwhile`() throws {
+        let scratch = try Scratch()
+        try scratch.write("a.log", "one\n")
+        try scratch.write("b.log", "uno\n")
+        func run(_ expected: Set<String>) throws {
+            let collecting = try Collecting(scratch) { $0.startAt = .end }
+            let wanted = expected.reduce(0) { $0 + $1.utf8.count }
+            #expect(
+                collecting.until {
+                    collecting.bytes.count >= wanted && collecting.counters.collectors.filesOpen.now > 0
+                }
+            )
+            collecting.stop()
+            #expect(Set(collecting.sources.values.map { String(decoding: $0.bytes, as: UTF8.self) }) == expected)
+            for (source, content) in collecting.sources { _ = collecting.checkpoints.settle(source, at: content.end) }
+            try collecting.checkpoints.writeIfChanged()
+        }
+        try run([])
+        try scratch.write("a.log", "two\n")
+        try scratch.write("c.log", "came while nobody looked\n")
+        try run(["two\n", "came while nobody looked\n"])
+        try scratch.write("a.log", "three\n")
+        try scratch.move("a.log", to: "a.log.1")
+        try scratch.write("a.log", "four\n")
+        scratch.remove("b.log")
+        try run(["three\n", "four\n"])
+        scratch.cut("a.log", to: 0)
+        try scratch.write("a.log", "5\n")
+        try run(["5\n"])
+    }
+
+    @Test func `a file that only has the inode of one that is gone is left alone, unless a pattern asks for it`() throws
+    {
+        let scratch = try Scratch()
+        try scratch.write("a.log", "one\n")
+        let first = try Collecting(scratch)
+        #expect(first.until { first.text == "one\n" })
+        first.stop()
+        try first.checkpoints.writeIfChanged()
+        // The same inode with another content, under a name that is nobody's business.
+        try scratch.move("a.log", to: "private.txt")
+        scratch.cut("private.txt", to: 0)
+        try scratch.write("private.txt", "secret and longer than before\n")
+        let second = try Collecting(scratch, once: true)
+        #expect(second.finish())
+        #expect(second.text == "")
+    }
+
+    @Test func `a folder or FIFO in place of a file, and a file that cannot be opened, hold nobody up`() throws {
+        let scratch = try Scratch()
+        try Folder.create(scratch["folder.log"])
+        unsafe #expect(mkfifo(scratch["fifo.log"], 0o600) == 0)
+        try scratch.link("broken.log", to: "/no/such/file")
+        try scratch.link("loop.log", to: "loop.log")
+        try scratch.write("good.log", "good\n")
+        let collecting = try Collecting(scratch)
+        #expect(collecting.until { collecting.text == "good\n" })
+        #expect(collecting.counters.collectors.errors.now == 3)
+        // What becomes readable is read.
+        scratch.remove("loop.log")
+        try scratch.write("loop.log", "late\n")
+        #expect(collecting.until { collecting.text == "good\nlate\n" })
+        #expect(collecting.stop() < .seconds(1))
+    }
+
+    @Test func `a file with a backlog leaves room for those behind it while the ring is full`() throws {
+        let scratch = try Scratch()
+        try scratch.write("a.log", [UInt8](repeating: 97, count: 99).flatMap { _ in [UInt8(97), 10] })
+        let big = [UInt8](repeating: 10, count: 40 << 20)
+        try scratch.write("a.log", big)
+        try scratch.write("b.log", "b\n")
+        try scratch.write("c.log", "c\n")
+        let collecting = try Collecting(scratch)
+        // The lane is slow: half a ring at a time, as soon as the collector sleeps.
+        var taken = 0
+        while collecting.sources.count < 3, taken < 200 {
+            collecting.drain()
+            Machine.sleep(.milliseconds(5))
+            taken += 1
+        }
+        let drained = collecting.bytes.count
+        #expect(collecting.sources.count == 3 && drained < 20 << 20, "after \(drained) bytes")
+        collecting.stop()
+    }
+
+    @Test func `while nobody drains the ring the collector sleeps, also when half of it is free, and stops at once`()
+        throws
+    {
+        let scratch = try Scratch()
+        let lines = [UInt8](repeating: 10, count: 1250 << 10)
+        try scratch.write("a.log", lines)
+        let collecting = try Collecting(scratch, thread: "sleeper")
+        let end = ContinuousClock.now + .seconds(20)
+        while collecting.feed.ring.waiting < lines.count, .now < end { Machine.sleep(.milliseconds(5)) }
+        collecting.drain()
+        #expect(collecting.feed.ring.waiting < 1 << 20)
+        // It needs 1 MiB in one piece: there is half of a ring, but in two.
+        let long = [UInt8](repeating: 97, count: 900 << 10) + [10]
+        try scratch.write("a.log", long)
+        Machine.sleep(.milliseconds(300))
+        let before = Machine.cpuTime(ofThreadsNamed: "sleeper")
+        Machine.sleep(.seconds(1))
+        #expect(Machine.cpuTime(ofThreadsNamed: "sleeper") - before < .milliseconds(200))
+        #expect(collecting.until { collecting.bytes.count == lines.count + long.count })
+        try scratch.write("a.log", [UInt8](repeating: 10, count: 4 << 20))
+        Machine.sleep(.milliseconds(300))
+        #expect(collecting.stop() < .seconds(1))
+        #expect(!collecting.hasGap)
+    }
+}

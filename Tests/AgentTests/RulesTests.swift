@@ -1,0 +1,521 @@
+import Agent
+import Bytes
+import Kinesis
+import Logging
+import Platform
+import Testing
+
+@Suite struct GlobTests {
+    /// The plainest matching of one name: character by character, every way tried.
+    static func slowly(_ pattern: ArraySlice<Character>, _ name: ArraySlice<Character>) -> Bool {
+        guard let first = pattern.first else { return name.isEmpty }
+        let rest = pattern.dropFirst()
+        switch first {
+        case "*": return (name.startIndex...name.endIndex).contains { slowly(rest, name[$0...]) }
+        case "?": return !name.isEmpty && slowly(rest, name.dropFirst())
+        case "[":
+            guard let close = rest.dropFirst().firstIndex(of: "]") else { fallthrough }
+            guard let character = name.first else { return false }
+            var set = Array(rest[..<close])
+            let inverted = set.first == "!"
+            if inverted { set.removeFirst() }
+            var fits = false
+            while !set.isEmpty {
+                if set.count >= 3, set[1] == "-" {
+                    fits = fits || (set[0] <= character && character <= set[2])
+                    set.removeFirst(3)
+                } else {
+                    fits = fits || set.removeFirst() == character
+                }
+            }
+            return fits != inverted && slowly(rest[(close + 1)...], name.dropFirst())
+        default: return name.first == first && slowly(rest, name.dropFirst())
+        }
+    }
+
+    static func slowly(_ pattern: [String], _ path: [String]) -> Bool {
+        guard let first = pattern.first else { return path.isEmpty }
+        let rest = Array(pattern.dropFirst())
+        if first == "**" { return (0...path.count).contains { slowly(rest, Array(path.dropFirst($0))) } }
+        guard let name = path.first else { return false }
+        if name.hasPrefix("."), !first.hasPrefix(".") { return false }
+        return slowly(Array(first)[...], Array(name)[...]) && slowly(rest, Array(path.dropFirst()))
+    }
+
+    @Test func `matches what trying every way matches`() {
+        var random = Random()
+        let parts = ["a", "b", "ab", "*", "**", "?", "[ab]", "[!a]", "[a-c]", ".", "*a", "a*b", "*.*", "[", "b?"]
+        let names = ["a", "b", "ab", "aab", "abb", ".a", "a.b", "c", "abab", "b.", "[", "-"]
+        var matched = 0
+        for _ in 0..<4000 {
+            let pattern = (0...random.below(4)).map { _ in
+                random.oneIn(3)
+                    ? parts[random.below(parts.count)]
+                    : parts[random.below(parts.count)] + parts[random.below(parts.count)]
+            }
+            let path = (0...random.below(4)).map { _ in names[random.below(names.count)] }
+            // `**` stands for folders only as a whole name; in one name it is two stars, and as the last one files.
+            var plain = pattern
+            if plain.last == "**" { plain.append("*") }
+            let text = "/" + pattern.joined(separator: "/")
+            let wanted = Self.slowly(plain, path)
+            matched += wanted ? 1 : 0
+            #expect(
+                Glob(text).matches("/" + path.joined(separator: "/")) == wanted,
+                "\(text) \(path) PENSTOCK_SEED=\(random.seed)"
+            )
+        }
+        #expect(matched > 50, random.note)
+    }
+
+    static func found(_ pattern: String, in folder: String) -> [String] {
+        var found = Glob.Found()
+        Glob(folder + pattern).search(into: &found)
+        return found.files.map { String($0.dropFirst(folder.count)) }
+    }
+
+    @Test func `finds files at any depth, and leaves out what begins with a dot`() throws {
+        let scratch = try Scratch()
+        for folder in ["/a", "/a/b", "/a/b/c", "/.hidden", "/z"] { try Folder.create(scratch.path + folder) }
+        for file in ["x.log", "a/x.log", "a/b/x.log", "a/b/c/x.log", "a/y.txt", ".hidden/x.log", "a/.x.log"] {
+            try scratch.write(file, "")
+        }
+        #expect(Self.found("/*.log", in: scratch.path) == ["/x.log"])
+        #expect(Self.found("/*/*.log", in: scratch.path) == ["/a/x.log"])
+        #expect(
+            Set(Self.found("/**/*.log", in: scratch.path)) == ["/x.log", "/a/x.log", "/a/b/x.log", "/a/b/c/x.log"]
+        )
+        #expect(Set(Self.found("/a/**/x.*", in: scratch.path)) == ["/a/x.log", "/a/b/x.log", "/a/b/c/x.log"])
+        #expect(Self.found("/a/**", in: scratch.path).contains("/a/b/c/x.log"))
+        #expect(Self.found("/a/[xy].???", in: scratch.path) == ["/a/x.log", "/a/y.txt"])
+        #expect(Self.found("/.hidden/*", in: scratch.path) == ["/.hidden/x.log"])
+        #expect(Self.found("/a/.x.log", in: scratch.path) == ["/a/.x.log"])
+        #expect(Self.found("/none/*.log", in: scratch.path) == [])
+    }
+
+    @Test func `watches folders where a file may appear, and says what it cannot list`() throws {
+        let scratch = try Scratch()
+        var found = Glob.Found()
+        Glob(scratch.path + "/later/*.log").search(into: &found)
+        #expect(found.folders == [scratch.path])
+        try scratch.write("file", "")
+        found = Glob.Found()
+        Glob("/proc/1/nothing-here/*").search(into: &found)
+        #expect(found.files == [])
+    }
+
+    @Test func `a loop of links has an end`() throws {
+        let scratch = try Scratch()
+        try scratch.link("loop", to: scratch.path)
+        try scratch.write("x.log", "")
+        #expect(Self.found("/**/x.log", in: scratch.path).contains("/x.log"))
+    }
+}
+
+@Suite struct CredentialSourceTests {
+    static func source(_ environment: [String: String], profile: String = "") -> CredentialSource {
+        CredentialSource(profile: profile) { environment[$0] }
+    }
+
+    @Test func `the environment comes first, unless a profile is named`() throws {
+        let scratch = try Scratch()
+        try scratch.write(
+            "credentials",
+            """
+            # mine
+            [default]
+            aws_access_key_id = D
+            aws_secret_access_key=ds==
+            [other]\r
+            aws_access_key_id = O  # old\r
+            aws_secret_access_key = os\r
+            aws_session_token = ot\r
+            [half]
+            aws_access_key_id = H
+            """
+        )
+        try scratch.write(
+            "config",
+            "[profile half]\naws_access_key_id = HC\naws_secret_access_key = hs\n[profile third]\n"
+                + "AWS_ACCESS_KEY_ID = T\n\taws_secret_access_key\t=\tts\n"
+        )
+        var environment = [
+            "AWS_SHARED_CREDENTIALS_FILE": scratch.path + "/credentials",
+            "AWS_CONFIG_FILE": scratch.path + "/config",
+        ]
+        func load(_ profile: String = "") throws -> [String?] {
+            let credentials = try Self.source(environment, profile: profile).load()
+            return [credentials.accessKeyID, credentials.secretAccessKey, credentials.sessionToken]
+        }
+        #expect(try load() == ["D", "ds==", nil])
+        #expect(try load("other") == ["O", "os", "ot"])
+        #expect(try load("half") == ["HC", "hs", nil])
+        try check(load("third") == ["T", "ts", nil])
+        environment["AWS_PROFILE"] = "other"
+        try check(load() == ["O", "os", "ot"])
+        environment["AWS_ACCESS_KEY_ID"] = "E"
+        try check(load() == ["O", "os", "ot"])
+        environment["AWS_SECRET_ACCESS_KEY"] = "es"
+        environment["AWS_SESSION_TOKEN"] = ""
+        try check(load() == ["E", "es", nil])
+        environment["AWS_SESSION_TOKEN"] = "et"
+        try check(load() == ["E", "es", "et"])
+        try check(load("half") == ["HC", "hs", nil])
+    }
+
+    @Test func `missing ones are told with the places to write them`() {
+        #expect {
+            try Self.source(["HOME": "/nowhere"], profile: "p").load()
+        } throws: { error in
+            let text = "\(error)"
+            return text.contains("AWS_ACCESS_KEY_ID") && text.contains("[p]")
+                && text.contains("/nowhere/.aws/credentials")
+        }
+    }
+}
+
+@Suite struct ShardMapLoaderTests {
+    let now = ContinuousClock.now
+
+    static func page(_ shards: [(Int, String, String)], next: String? = nil) -> [UInt8] {
+        let list = shards.map { id, start, end in
+            "{\"ShardId\":\"shardId-00000000000\(id)\",\"HashKeyRange\":{\"StartingHashKey\":\"\(start)\","
+                + "\"EndingHashKey\":\"\(end)\"},\"SequenceNumberRange\":{\"StartingSequenceNumber\":\"1\"}}"
+        }
+        let token = next.map { ",\"NextToken\":\"\($0)\"" } ?? ""
+        return Array("{\"Shards\":[\(list.joined(separator: ","))]\(token)}".utf8)
+    }
+
+    static let highest = HashKey.highest.description
+
+    static func take(_ loader: inout ShardMapLoader, _ page: [UInt8], now: ContinuousClock.Instant) throws
+        -> ShardMapLoader
+        .Taken
+    {
+        loader.take(try WireFormat.json.read(page.span), page.span, now: now)
+    }
+
+    @Test func `asks page after page, and then rests until a new map is wanted`() throws {
+        var loader = ShardMapLoader(stream: .name("s"))
+        check(loader.nextDue != nil)
+        check(loader.nextCall(now: now)?["StreamName"] != nil)
+        check(loader.nextCall(now: now) == nil && loader.nextDue == nil)
+        guard case .more = try Self.take(&loader, Self.page([(1, "10", Self.highest)], next: "t"), now: now) else {
+            Issue.record("not more")
+            return
+        }
+        let next = loader.nextCall(now: now)
+        let second = try #require(next)
+        #expect(second["StreamName"] == nil && second["NextToken"] != nil)
+        guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", "9")]), now: now) else {
+            Issue.record("not a map")
+            return
+        }
+        #expect(map.count == 2)
+        #expect(loader.nextCall(now: now) == nil && loader.nextDue == nil)
+        loader.refresh()
+        loader.refresh()
+        // Not in a loop.
+        let due = try #require(loader.nextDue)
+        #expect(due > now && loader.nextCall(now: now) == nil)
+        #expect(loader.nextCall(now: due) != nil)
+    }
+
+    @Test func `what is wanted while it asks is asked for again`() throws {
+        var loader = ShardMapLoader(stream: .name("s"))
+        _ = loader.nextCall(now: now)
+        loader.refresh()
+        guard case .map = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
+            Issue.record("not a map")
+            return
+        }
+        #expect(loader.nextDue != nil)
+        #expect(loader.nextCall(now: now + .seconds(2)) != nil)
+    }
+
+    @Test(arguments: [
+        page([]), page([(0, "0", "9")]), page([(0, "1", highest)]), page([(0, "0", "9"), (1, "9", highest)]),
+        page([(0, "9", "0")]), page([(0, "x", highest)]), Array("{}".utf8), Array("null".utf8),
+        Array("{\"Shards\":[7]}".utf8), Array("{\"Shards\":[{\"ShardId\":\"s-1\"}]}".utf8),
+    ])
+    func `a list with a gap, or that cannot be read, is asked for again after a second`(page: [UInt8]) throws {
+        var loader = ShardMapLoader(stream: .name("s"))
+        _ = loader.nextCall(now: now)
+        guard case .unusable = try Self.take(&loader, page, now: now) else {
+            Issue.record("usable")
+            return
+        }
+        #expect(loader.nextDue == now + .seconds(1))
+        #expect(loader.nextCall(now: now) == nil)
+        _ = loader.nextCall(now: now + .seconds(1))
+        guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
+            Issue.record("no map: a rest of the earlier list")
+            return
+        }
+        #expect(map.count == 1)
+    }
+
+    @Test func `after a failed page the list is begun anew`() throws {
+        var loader = ShardMapLoader(stream: .arn("arn"))
+        _ = loader.nextCall(now: now)
+        _ = try Self.take(&loader, Self.page([(0, "0", "9")], next: "t"), now: now)
+        _ = loader.nextCall(now: now)
+        loader.failed(until: now + .seconds(3))
+        #expect(loader.nextCall(now: now + .seconds(2)) == nil)
+        #expect(loader.nextCall(now: now + .seconds(3))?["StreamARN"] != nil)
+        guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
+            Issue.record("no map")
+            return
+        }
+        #expect(map.count == 1)
+    }
+}
+
+@Suite struct CheckpointsTests {
+    static func entry(_ inode: UInt64, at position: UInt64 = 0, input: String = "app") -> Checkpoints.Entry {
+        Checkpoints.Entry(
+            input: input,
+            path: "/var/log/\"ä\n\(inode)",
+            device: .max,
+            inode: inode,
+            headSize: 3,
+            headHash: "abc",
+            position: position
+        )
+    }
+
+    @Test func `what is written is read again, with its positions`() throws {
+        let scratch = try Scratch()
+        let first = try Checkpoints(folder: scratch.path)
+        #expect(!first.markSeen("app") && first.markSeen("app"))
+        let (a, b) = (first.open(Self.entry(1)), first.open(Self.entry(2, at: 7)))
+        #expect(a != b)
+        #expect(first.settle(a, at: 1 << 40))
+        first.update(b, path: "/new", headSize: 9, headHash: "def")
+        try first.writeIfChanged()
+        #expect(first.settle(b, at: 100))
+        // Not written: lost with the process.
+        let second = try Checkpoints(folder: scratch.path)
+        #expect(second.setAside == nil && second.markSeen("app") && !second.markSeen("other"))
+        let entries = second.unclaimed(of: "app").sorted { $0.inode < $1.inode }
+        #expect(entries.map(\.position) == [1 << 40, 7])
+        #expect(entries.first == Self.entry(1, at: 1 << 40))
+        #expect(entries.last?.path == "/new" && entries.last?.headSize == 9 && entries.last?.headHash == "def")
+        #expect(second.unclaimed(of: "other") == [])
+    }
+
+    @Test func `a position only moves forward, and a closed source does not move`() throws {
+        let checkpoints = try Checkpoints(folder: try Scratch().path)
+        let source = checkpoints.open(Self.entry(1))
+        #expect(checkpoints.settle(source, at: 9))
+        #expect(checkpoints.settle(source, at: 5))
+        #expect(checkpoints.entry(of: source)?.position == 9)
+        checkpoints.close(source)
+        #expect(!checkpoints.settle(source, at: 10))
+        #expect(checkpoints.entry(of: source) == nil)
+    }
+
+    @Test func `an entry is claimed by its input and file, and kept for whoever has not`() throws {
+        let scratch = try Scratch()
+        let first = try Checkpoints(folder: scratch.path)
+        _ = first.open(Self.entry(1, at: 5))
+        _ = first.open(Self.entry(2, at: 6))
+        _ = first.open(Self.entry(1, at: 8, input: "other"))
+        try first.writeIfChanged()
+        let second = try Checkpoints(folder: scratch.path)
+        _ = second.open(Self.entry(1, at: 5))
+        #expect(second.unclaimed(of: "app") == [Self.entry(2, at: 6)])
+        #expect(second.unclaimed(of: "other") == [Self.entry(1, at: 8, input: "other")])
+        second.forget(Self.entry(2, at: 6))
+        #expect(second.unclaimed(of: "app") == [])
+        try second.writeIfChanged()
+        let third = try Checkpoints(folder: scratch.path)
+        #expect(third.unclaimed(of: "app") == [Self.entry(1, at: 5)])
+        #expect(third.unclaimed(of: "other").count == 1)
+    }
+
+    @Test func `a damaged file is set aside, whatever the damage`() throws {
+        var random = Random()
+        let scratch = try Scratch()
+        let first = try Checkpoints(folder: scratch.path)
+        _ = first.open(Self.entry(1, at: 5))
+        try first.writeIfChanged()
+        let path = scratch.path + "/checkpoints"
+        let good = try Folder.read(path)
+        for round in 0..<200 {
+            var bad = good
+            if round % 2 == 0 {
+                bad.removeLast(1 + random.below(bad.count))
+                // The last byte is a line end, which says nothing.
+                if bad.count == good.count - 1 { continue }
+            } else {
+                let at = random.below(bad.count - 1)
+                // Another version is another case.
+                if (20..<24).contains(at) { continue }
+                bad[at] ^= UInt8(1 << random.below(8))
+            }
+            try Folder.replace(path, with: bad)
+            let state = try Checkpoints(folder: scratch.path)
+            let kept = try #require(state.setAside, random.note)
+            #expect(try Folder.read(kept) == bad, random.note)
+            #expect(state.unclaimed(of: "app") == [], random.note)
+        }
+    }
+
+    @Test func `a newer version's file is refused and stays as it is`() throws {
+        let scratch = try Scratch()
+        let path = scratch.path + "/checkpoints"
+        let text = Array("penstock-checkpoints 2 0000\nwhatever\n".utf8)
+        try Folder.replace(path, with: text)
+        #expect(throws: Checkpoints.Fault.newer(path: path, version: 2)) { try Checkpoints(folder: scratch.path) }
+        #expect(try Folder.read(path) == text)
+    }
+
+    @Test func `a crash between writing and renaming leaves the old positions`() throws {
+        let scratch = try Scratch()
+        let first = try Checkpoints(folder: scratch.path)
+        let source = first.open(Self.entry(1, at: 5))
+        try first.writeIfChanged()
+        try scratch.write("checkpoints.new", "penstock-check")
+        #expect(try Checkpoints(folder: scratch.path).unclaimed(of: "app") == [Self.entry(1, at: 5)])
+        // And one that fails is made up for by the next.
+        try Folder.move(scratch.path, to: scratch.path + "-away")
+        _ = first.settle(source, at: 6)
+        #expect(throws: SystemError.self) { try first.writeIfChanged() }
+        try Folder.move(scratch.path + "-away", to: scratch.path)
+        try first.writeIfChanged()
+        #expect(try Checkpoints(folder: scratch.path).unclaimed(of: "app") == [Self.entry(1, at: 6)])
+    }
+}
+
+@Suite struct SettlementTests {
+    static func aggregate(_ runs: [Run]) -> SealedAggregate {
+        var writer = AggregateWriter(maxSize: 1 << 20, pool: BufferPool(mostKept: 0))
+        let key = RecordKey(partitionKey: [97], explicit: .lowest)
+        for run in runs { _ = writer.append([1, 2].span, under: key, from: run, receipt: .now) }
+        return writer.seal(for: ShardID(number: 0), MD5())!
+    }
+
+    @Test func `a checkpoint passes only what has settled without a gap`() throws {
+        var random = Random()
+        for _ in 0..<100 {
+            let checkpoints = try Checkpoints(folder: try Scratch().path)
+            let settlement = Settlement(checkpoints)
+            let sources = (0..<3).map { checkpoints.open(CheckpointsTests.entry(UInt64($0), at: 10)) }
+            var ends = [UInt64](repeating: 10, count: 3)
+            var flags = [[Bool]](repeating: [], count: 3)
+            var waiting: [SealedAggregate] = []
+            for _ in 0..<40 {
+                var runs: [Run] = []
+                for _ in 0...random.below(5) {
+                    let which = random.below(3)
+                    let count = 1 + random.below(9)
+                    let run = Run(source: sources[which], first: ends[which], end: ends[which] + UInt64(count))
+                    settlement.drained(run.source, first: run.first, end: run.end)
+                    ends[which] = run.end
+                    if random.oneIn(6) {
+                        settlement.skip(run.source, first: run.first, end: run.end)
+                        flags[which] += [Bool](repeating: true, count: count)
+                    } else {
+                        runs.append(run)
+                        flags[which] += [Bool](repeating: false, count: count)
+                    }
+                }
+                if !runs.isEmpty { waiting.append(Self.aggregate(runs)) }
+                while !waiting.isEmpty, random.oneIn(2) {
+                    let aggregate = waiting.remove(at: random.below(waiting.count))
+                    // A regrouped aggregate settles when its last piece does.
+                    if aggregate.origin == nil, random.oneIn(3) {
+                        let origin = SealedAggregate.Origin(runs: aggregate.runs, unsettled: 3)
+                        let none = [Run(source: 0, first: 0, end: 0)]
+                        let pieces = (0..<3).map { _ in Self.aggregate(none) }
+                        for piece in pieces { piece.origin = origin }
+                        for piece in pieces[..<2] { settlement.settle(piece) }
+                        waiting.append(pieces[2])
+                        continue
+                    }
+                    settlement.settle(aggregate)
+                    for run in aggregate.origin?.runs ?? aggregate.runs {
+                        let which = sources.firstIndex(of: run.source)!
+                        for position in run.first..<run.end { flags[which][Int(position) - 10] = true }
+                    }
+                }
+                for which in 0..<3 {
+                    let settled = flags[which].firstIndex(of: false) ?? flags[which].count
+                    let position = checkpoints.entry(of: sources[which])?.position
+                    #expect(position == UInt64(10 + settled), random.note)
+                }
+            }
+            #expect(settlement.isComplete == waiting.isEmpty, random.note)
+            for aggregate in waiting { settlement.settle(aggregate) }
+            #expect(settlement.isComplete, random.note)
+            for which in 0..<3 { #expect(checkpoints.entry(of: sources[which])?.position == ends[which], random.note) }
+        }
+    }
+
+    @Test func `a source that is closed while its records are under way is complete when they have settled`() throws {
+        let checkpoints = try Checkpoints(folder: try Scratch().path)
+        let settlement = Settlement(checkpoints)
+        let source = checkpoints.open(CheckpointsTests.entry(1))
+        settlement.drained(source, first: 0, end: 4)
+        settlement.drained(source, first: 4, end: 8)
+        checkpoints.close(source)
+        settlement.settle(Self.aggregate([Run(source: source, first: 4, end: 8)]))
+        #expect(!settlement.isComplete)
+        settlement.settle(Self.aggregate([Run(source: source, first: 0, end: 4)]))
+        #expect(settlement.isComplete)
+    }
+}
+
+@Suite struct SourceKeysTests {
+    @Test func `a file's records have its path as their key, those without placement none`() throws {
+        let checkpoints = try Checkpoints(folder: try Scratch().path)
+        let source = checkpoints.open(CheckpointsTests.entry(4))
+        let path = Array("/var/log/\"ä\n4".utf8)
+        #expect(SourceKeys(.source, checkpoints).key(of: source)?.partitionKey == path)
+        #expect(SourceKeys(.spread, checkpoints).key(of: source) == nil)
+        #expect(SourceKeys(.random, checkpoints).key(of: source) == nil)
+        #expect(SourceKeys(.literal("k"), checkpoints).key(of: source)?.partitionKey == [107])
+        #expect(SourceKeys(.host, checkpoints).key(of: source)?.partitionKey == Array(Machine.hostName.utf8))
+        let long = checkpoints.open(
+            .init(
+                input: "a",
+                path: String(repeating: "ü", count: 300),
+                device: 1,
+                inode: 1,
+                headSize: 0,
+                headHash: "",
+                position: 0
+            )
+        )
+        #expect(SourceKeys(.source, checkpoints).key(of: long)?.partitionKey.count == 512)
+    }
+}
+
+@Suite struct LogLineTests {
+    let log = LogLine(label: "test", level: .info)
+    let now = ContinuousClock.now
+
+    func line(_ text: String, _ metadata: Logger.Metadata = [:], after: Duration = .zero) -> String? {
+        log.line(.notice, text, metadata, milliseconds: 1_795_225_200_123, now: now + after)
+    }
+
+    @Test func `an event is one line, with its details in order`() {
+        #expect(
+            line("file rotated", ["path": "/a b", "n": "7"])
+                == "2026-11-21T01:40:00.123Z notice file rotated n=7 path=\"/a b\"\n"
+        )
+        let evil = line("evil", ["a": "x\ny", "b": "\"", "c": "", "d": "\u{1b}[0m", "e": "ä=b"])
+        #expect(evil?.split(separator: "\n").count == 1)
+        #expect(evil?.hasSuffix("a=\"x\\ny\" b=\"\\\"\" c=\"\" d=\"\\u001b[0m\" e=ä=b\n") == true, "\(evil ?? "")")
+    }
+
+    @Test func `a flood of one message is cut, told, and takes no room from others`() {
+        let passed = (0..<1000).compactMap { line("flood", ["n": "\($0)"]) }
+        #expect(passed.count == 5)
+        #expect(line("other") != nil)
+        #expect(line("flood", after: .milliseconds(9999)) == nil)
+        #expect(line("flood", after: .seconds(10))?.hasSuffix("flood suppressed=996\n") == true)
+        #expect(line("flood", after: .seconds(10))?.hasSuffix("flood\n") == true)
+    }
+}

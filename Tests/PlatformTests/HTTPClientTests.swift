@@ -1,0 +1,255 @@
+import Bytes
+import Foundation
+import Glibc
+import Platform
+import Testing
+
+/// A piece of a body, which stays where it is.
+@safe
+private final class Piece {
+    private let memory: UnsafeMutableRawBufferPointer
+
+    init(_ bytes: [UInt8]) {
+        unsafe memory = .allocate(byteCount: bytes.count, alignment: 1)
+        unsafe memory.copyBytes(from: bytes)
+    }
+
+    deinit { unsafe memory.deallocate() }
+
+    func add(to transfer: Transfer) { unsafe transfer.addBody(UnsafeRawBufferPointer(memory)) }
+}
+
+@Suite(.serialized) struct HTTPClientTests {
+    struct Answer {
+        var number: Int
+        var status: Int?
+        var error: TransportError?
+        var body: String
+        var header: String?
+    }
+
+    /// Starts a call with each body, and waits until all have ended, bounded.
+    static func call(_ client: HTTPClient, _ bodies: [[[UInt8]]], within limit: Duration = .seconds(20)) throws
+        -> [Answer]
+    {
+        let bell = try Doorbell()
+        let pieces = bodies.map { $0.map(Piece.init) }
+        defer { withExtendedLifetime(pieces) {} }
+        for (index, body) in pieces.enumerated() {
+            let transfer = client.transfer()
+            transfer.addHeader("X-Number", "\(index)")
+            for piece in body { piece.add(to: transfer) }
+            client.start(transfer, token: index)
+        }
+        var answers: [Answer] = []
+        let end = ContinuousClock.now + limit
+        while client.inFlight > 0, .now < end {
+            client.wait(for: bell, atMost: .milliseconds(100))
+            client.finished { transfer, outcome in
+                var answer = Answer(number: transfer.number, body: "")
+                switch outcome {
+                case .answered(let status):
+                    answer.status = status
+                    answer.body = String(decoding: transfer.answer.array, as: UTF8.self)
+                    answer.header = transfer.header("X-ANSWER")
+                case .failed(let error): answer.error = error
+                }
+                answers.append(answer)
+            }
+        }
+        #expect(client.inFlight == 0)
+        client.cancelAll { _ in }
+        return answers
+    }
+
+    @Test func `a connection is kept, and a body arrives piece after piece, without Expect`() throws {
+        let server = try TestServer { connection in
+            while let request = connection.receive() {
+                connection.answer("\(request.body.count)", "x-Answer:  yes\r\nX-Other: no\r\n")
+            }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(.init(url: server.url))
+        let pieces: [[UInt8]] = [[1, 2, 3], [], [UInt8](repeating: 4, count: 3_000_000), [5]]
+        for _ in 0..<5 {
+            let answer = try #require(try Self.call(client, [pieces]).first)
+            #expect(answer.status == 200 && answer.body == "3000004" && answer.header == "yes")
+        }
+        #expect(server.accepted == 1)
+        #expect(server.requests.count == 5)
+        #expect(server.requests.allSatisfy { $0.body == Array(pieces.joined()) })
+        #expect(server.requests.allSatisfy { $0.head.hasPrefix("POST /path HTTP/1.1") })
+        #expect(!server.requests.contains { $0.head.lowercased().contains("expect") })
+        #expect(!server.requests.contains { $0.head.lowercased().contains("transfer-encoding") })
+        // A body of nothing is a body too.
+        #expect(try Self.call(client, [[]]).first?.body == "0")
+    }
+
+    @Test func `several calls are under way at once, and each gets its own answer`() throws {
+        let server = try TestServer { connection in
+            while let request = connection.receive() {
+                Machine.sleep(.milliseconds(300))
+                connection.answer(String(decoding: request.body, as: UTF8.self))
+            }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(.init(url: server.url))
+        let start = ContinuousClock.now
+        let answers = try Self.call(client, (0..<8).map { [Array("body \($0)".utf8)] })
+        #expect(.now - start < .milliseconds(2000))
+        #expect(server.accepted == 8)
+        #expect(answers.count == 8)
+        #expect(answers.allSatisfy { $0.body == "body \($0.number)" })
+    }
+
+    @Test func `an error's status and body are an answer`() throws {
+        let server = try TestServer { connection in
+            while connection.receive() != nil { connection.answer("why", status: "503 Gone away") }
+        }
+        defer { server.stop() }
+        let answer = try #require(try Self.call(HTTPClient(.init(url: server.url)), [[[1]]]).first)
+        #expect(answer.status == 503 && answer.body == "why" && answer.header == nil)
+    }
+
+    @Test func `a server that does not answer is given up after the timeout`() throws {
+        let server = try TestServer { connection in
+            _ = connection.receive()
+            Machine.sleep(.seconds(3))
+        }
+        defer { server.stop() }
+        var options = HTTPClient.Options(url: server.url)
+        options.timeout = .milliseconds(300)
+        let start = ContinuousClock.now
+        let answer = try #require(try Self.call(HTTPClient(options), [[[1, 2, 3]]]).first)
+        let error = try #require(answer.error)
+        #expect(.now - start < .seconds(2))
+        #expect(error.mayHaveArrived && !error.isPermanent)
+    }
+
+    @Test func `a refused connection says so, and that nothing can have arrived`() throws {
+        let server = try TestServer { _ in }
+        let url = server.url
+        server.stop()
+        let error = try #require(try Self.call(HTTPClient(.init(url: url)), [[[1, 2, 3]]]).first?.error)
+        #expect(!error.mayHaveArrived && !error.isPermanent)
+        #expect(error.message.contains("connect"))
+        let bad = try #require(try Self.call(HTTPClient(.init(url: "ftp://127.0.0.1/")), [[[1]]]).first?.error)
+        #expect(bad.isPermanent)
+    }
+
+    @Test func `an answer that is too large ends its call`() throws {
+        let server = try TestServer { connection in
+            while connection.receive() != nil { connection.answer(String(repeating: "x", count: 100_001)) }
+        }
+        defer { server.stop() }
+        var options = HTTPClient.Options(url: server.url)
+        options.largestAnswer = 100_000
+        #expect(try Self.call(HTTPClient(options), [[[1]]]).first?.error != nil)
+        options.largestAnswer = 100_001
+        #expect(try Self.call(HTTPClient(options), [[[1]]]).first?.body.count == 100_001)
+    }
+
+    @Test func `a kept connection that has died is replaced, and the whole body sent again`() throws {
+        let server = try TestServer { connection in
+            guard connection.receive() != nil else { return }
+            connection.answer("first")
+            // The first connection dies as the second request arrives.
+            if connection.number == 1 { Machine.sleep(.milliseconds(200)) } else { _ = connection.receive() }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(.init(url: server.url))
+        let body: [[UInt8]] = [[1, 2], [UInt8](repeating: 3, count: 200_000), [4]]
+        #expect(try Self.call(client, [body]).first?.body == "first")
+        let second = try #require(try Self.call(client, [body]).first)
+        #expect(second.body == "first", "\(second)")
+        #expect(server.accepted == 2)
+        #expect(server.requests.last?.body == Array(body.joined()))
+    }
+
+    @Test func `calls that are broken off leave a client that works`() throws {
+        let server = try TestServer { connection in
+            while let request = connection.receive() {
+                if request.body == [1] { Machine.sleep(.seconds(2)) }
+                connection.answer("done")
+            }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(.init(url: server.url))
+        let body = Piece([1])
+        defer { withExtendedLifetime(body) {} }
+        let transfer = client.transfer()
+        body.add(to: transfer)
+        client.start(transfer, token: 9)
+        var broken: [Int] = []
+        client.cancelAll { broken.append($0.number) }
+        #expect(broken == [9] && client.inFlight == 0)
+        #expect(try Self.call(client, [[[2]]]).first?.body == "done")
+    }
+}
+
+/// A server with a certificate of its own making, by the openssl command.
+final class TLSServer {
+    let scratch: Scratch
+    let port: Int
+    private let process = Process()
+    var certificate: String { scratch.path + "/cert.pem" }
+
+    init() throws {
+        scratch = try Scratch()
+        let make = Process()
+        make.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        make.arguments = [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost", "-keyout", scratch.path + "/key.pem", "-out",
+            scratch.path + "/cert.pem",
+        ]
+        make.standardError = FileHandle.nullDevice
+        try make.run()
+        make.waitUntilExit()
+        try #require(make.terminationStatus == 0)
+        // A port that was free a moment ago.
+        let probe = try TestServer { _ in }
+        port = probe.port
+        probe.stop()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = [
+            "openssl", "s_server", "-www", "-quiet", "-accept", "127.0.0.1:\(port)", "-cert", certificate, "-key",
+            scratch.path + "/key.pem",
+        ]
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+    }
+
+    deinit {
+        process.terminate()
+        process.waitUntilExit()
+    }
+
+    /// Calls until the server listens, which takes it a moment.
+    func call(_ host: String, caFile: String?) throws -> HTTPClientTests.Answer {
+        var options = HTTPClient.Options(url: "https://\(host):\(port)/")
+        options.caFile = caFile
+        var answer: HTTPClientTests.Answer?
+        for _ in 0..<50 {
+            answer = try HTTPClientTests.call(HTTPClient(options), [[[1]]]).first
+            guard answer?.error?.message.contains("connect to") == true else { break }
+            Machine.sleep(.milliseconds(100))
+        }
+        return try #require(answer)
+    }
+}
+
+@Suite struct TLSTests {
+    @Test func `a certificate nobody vouches for is refused, and so is another host's; a trusted one is taken`() throws
+    {
+        let server = try TLSServer()
+        let stranger = try #require(server.call("localhost", caFile: nil).error)
+        #expect(stranger.isPermanent && !stranger.mayHaveArrived, "\(stranger)")
+        let trusted = try server.call("localhost", caFile: server.certificate)
+        #expect(trusted.error == nil && trusted.status == 200, "\(trusted)")
+        let other = try #require(server.call("127.0.0.1", caFile: server.certificate).error)
+        #expect(other.isPermanent && !other.mayHaveArrived, "\(other)")
+        #expect(try server.call("localhost", caFile: "/no/such/file").error?.isPermanent == true)
+    }
+}
