@@ -25,7 +25,8 @@ import Testing
                     fits = fits || (set[0] <= character && character <= set[2])
                     set.removeFirst(3)
                 } else {
-                    fits = fits || set.removeFirst() == character
+                    let member = set.removeFirst()
+                    fits = fits || member == character
                 }
             }
             return fits != inverted && slowly(rest[(close + 1)...], name.dropFirst())

@@ -212,10 +212,19 @@ final class TLSServer {
         port = probe.port
         probe.stop()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [
-            "openssl", "s_server", "-www", "-quiet", "-accept", "127.0.0.1:\(port)", "-cert", certificate, "-key",
-            scratch.path + "/key.pem",
-        ]
+        let script = """
+            import http.server, ssl, sys
+            class Answers(http.server.BaseHTTPRequestHandler):
+                def do_POST(self):
+                    self.rfile.read(int(self.headers["Content-Length"]))
+                    self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answers)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(sys.argv[2], sys.argv[3])
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            server.serve_forever()
+            """
+        process.arguments = ["python3", "-c", script, "\(port)", certificate, scratch.path + "/key.pem"]
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()
