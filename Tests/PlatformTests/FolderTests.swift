@@ -75,7 +75,7 @@ final class Scratch {
         let output = Pipe()
         process.standardOutput = output
         try process.run()
-        defer { if process.isRunning { process.terminate() } }
+        defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
         #expect(output.fileHandleForReading.availableData.starts(with: Data("held".utf8)))
         #expect(throws: LockFile.Fault.held(by: process.processIdentifier)) { _ = try LockFile(path) }
         kill(process.processIdentifier, SIGKILL)

@@ -231,7 +231,8 @@ final class TLSServer {
     }
 
     deinit {
-        process.terminate()
+        // A child has the signal mask of the thread that started it, and may not hear SIGTERM.
+        kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
     }
 
