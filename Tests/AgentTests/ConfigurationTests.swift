@@ -116,6 +116,7 @@ import Testing
         (b.paths, b.place, b.maxRecord) = (["/c"], configuration.inputs[1].place, configuration.inputs[1].maxRecord)
         expected.inputs = [a, b]
         var o = Configuration.Output(name: "o")
+        o.fromPlace = configuration.outputs[0].fromPlace
         (o.from, o.stream, o.region, o.endpoint) = (["a"], .name("s"), "us-east-2", .url("http://127.0.0.1:4567"))
         (o.profile, o.caFile, o.wire, o.partitionKey) = ("p", "/ca.pem", .json, .literal("key"))
         (o.aggregate, o.aggregateMaxSize, o.aggregateMaxRecords) = (false, 20 << 10, 7)

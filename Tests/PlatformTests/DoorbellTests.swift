@@ -52,16 +52,16 @@ import Testing
     @Test func `a ring before the sleep is not lost, and one heard is forgotten`() throws {
         let bell = try Doorbell()
         bell.ring()
-        #expect(!bell.wait([], isRungWithin: .zero))
+        #expect(!bell.wait(atMost: .zero))
         bell.prepareToSleep()
         #expect(bell.isOwnerAsleep)
         bell.ring()
         #expect(!bell.isOwnerAsleep)
-        #expect(bell.wait([], isRungWithin: .seconds(5)))
+        #expect(bell.wait(atMost: .seconds(5)))
         bell.wake()
-        #expect(!bell.wait([], isRungWithin: .zero))
+        #expect(!bell.wait(atMost: .zero))
         bell.ringAlways()
-        #expect(bell.wait([], isRungWithin: .zero))
+        #expect(bell.wait(atMost: .zero))
     }
 
     @Test func `waits are in whole milliseconds, rounded up`() {

@@ -106,7 +106,7 @@ extension Configuration.Output {
         if !table.has("type") { table.fault(nil, "needs a type: type = \"kinesis\"") }
         table.choice("type", into: &kind)
         table.texts("from", into: &from)
-        fromPlace = table.place(of: "from")
+        if !from.isEmpty { fromPlace = table.place(of: "from") }
         readPlace(&table, environment)
         readPlacement(&table)
 
