@@ -127,8 +127,13 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
         )
     }
     // What the fuzz targets need besides themselves; a new one adds its modules here.
-    let needed = ["Kinesis", "Bytes", "COpenSSL", "CProtobufC", "CAggregate"]
-    package.dependencies = []
+    let needed = [
+        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "COpenSSL", "CProtobufC", "CAggregate",
+    ]
+    // Agent logs by swift-log; the other packages are not built.
+    package.dependencies = package.dependencies.filter { dependency in
+        if case .sourceControl(_, let location, _) = dependency.kind { location.hasSuffix("swift-log") } else { false }
+    }
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }
     for target in package.targets where target.type == .regular {
@@ -136,6 +141,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     }
     package.targets += [
         fuzz("CBOR", of: ["Kinesis", "Bytes"]),
+        fuzz("Configuration", of: ["Agent", "Kinesis"]),
         fuzz("Deaggregator", of: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"]),
         fuzz("JSON", of: ["Kinesis", "Bytes"]),
         .target(name: "CFuzzStart", path: "Tests/Fuzz/Start"),

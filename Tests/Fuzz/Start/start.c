@@ -9,5 +9,6 @@ int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*test)(const uint8_t *data
     int target##_main(int argc, char **argv) { return LLVMFuzzerRunDriver(&argc, &argv, LLVMFuzzerTestOneInput); }
 
 START(fuzz_cbor)
+START(fuzz_configuration)
 START(fuzz_deaggregator)
 START(fuzz_json)
