@@ -20,7 +20,7 @@ public struct Aggregator: ~Copyable {
         /// Records of an aggregate; 0: as many as fit.
         public var records = 0
         /// Bytes of a record; longer lines are split or truncated.
-        public var record = Kinesis.Limits.recordBytes - Kinesis.Limits.partitionKeyCharacters
+        public var record = Kinesis.Limits.recordBytes - Kinesis.Limits.partitionKeyBytes
         /// Whether the rest of a line above `record` is dropped, and not sent as further records.
         public var truncates = false
 

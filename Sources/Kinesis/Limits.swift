@@ -13,6 +13,8 @@ public enum Limits {
     public static let largestRecordBytes = 10 << 20
     /// Characters of a partition key.
     public static let partitionKeyCharacters = 256
+    /// Bytes that so many characters of UTF-8 can take; they count against the record's limit.
+    public static let partitionKeyBytes = 4 * partitionKeyCharacters
     /// Bytes a second that a shard takes: 1 MB/s, read as the KPL reads it.
     public static let shardBytesPerSecond = 1 << 20
     /// Records a second that a shard takes.

@@ -29,7 +29,7 @@ public struct Configuration: Equatable, Sendable {
         public var exclude: [String] = []
         public var startAt = StartAt.end
         /// Bytes of a record at most; longer lines are split or truncated.
-        public var maxRecord = Limits.recordBytes - 256
+        public var maxRecord = Limits.recordBytes - Limits.partitionKeyBytes
         public var onOversize = Oversize.split
         /// Where its `paths` stand.
         public var place = Place(line: 0, column: 0)

@@ -90,7 +90,7 @@ extension Configuration.Input {
         table.choice("start_at", into: &startAt)
         // Up to 256 characters of key are counted with the record; the usual limit must hold for both.
         table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
-        maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyCharacters)
+        maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyBytes)
         table.choice("on_oversize", into: &onOversize)
         table.finish()
     }
