@@ -107,7 +107,7 @@ let package = Package(
 
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
-    let needed = ["Bytes", "BytesTests", "CLinux"]
+    let needed = ["Bytes", "BytesTests", "Platform", "PlatformTests", "CLinux", "CCurl"]
     package.dependencies = []
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }

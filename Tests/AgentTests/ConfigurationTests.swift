@@ -274,10 +274,9 @@ import Testing
     @Test func `what the project ships has no faults`() throws {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appending(path: "config")
-        let examples =
-            (try? FileManager.default.contentsOfDirectory(atPath: root.appending(path: "examples").path)) ?? []
+        let examples = try FileManager.default.contentsOfDirectory(atPath: root.appending(path: "examples").path)
         let files = ["penstock.toml"] + examples.filter { $0.hasSuffix(".toml") }.map { "examples/\($0)" }
-        for file in files where FileManager.default.fileExists(atPath: root.appending(path: file).path) {
+        for file in files {
             let text = Array(try Data(contentsOf: root.appending(path: file)))
             do { _ = try Configuration(text: text, file: file, environment: { _ in "value" }) } catch {
                 Issue.record("\(error.faults.map(\.description))")
@@ -285,7 +284,7 @@ import Testing
         }
         // Its commented keys are keys, with the values that hold without them.
         let path = root.appending(path: "penstock.toml")
-        guard let text = try? String(contentsOf: path, encoding: .utf8) else { return }
+        let text = try String(contentsOf: path, encoding: .utf8)
         let commented = text.split(separator: "\n").map { line in
             line.hasPrefix("# ") && line.contains(" = ") && !line.hasSuffix(".") ? line.dropFirst(2) : line
         }
@@ -293,6 +292,19 @@ import Testing
         let plain = try Self.read(text)
         #expect(whole.agent == plain.agent && whole.outputs == plain.outputs)
         #expect(whole.inputs.map(\.maxRecord) == plain.inputs.map(\.maxRecord))
+    }
+
+    @Test func `the configuration in the README has no faults`() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
+        let blocks = readme.components(separatedBy: "```toml\n").dropFirst()
+        #expect(!blocks.isEmpty)
+        for block in blocks {
+            let text = try #require(block.components(separatedBy: "```").first)
+            let configuration = try Self.read(text)
+            #expect(configuration.outputs[0].stream == .name("app-logs"))
+        }
     }
 }
 
