@@ -84,18 +84,20 @@ let package = Package(
             providers: [.apt(["libprotobuf-c-dev"])]
         ),
 
-        .testTarget(name: "BytesTests", dependencies: ["Bytes"], swiftSettings: strict),
+        // Chance that a test can repeat: shared by all of them.
+        .target(name: "Seeded", path: "Tests/Seeded", swiftSettings: strict),
+        .testTarget(name: "BytesTests", dependencies: ["Bytes", "Seeded"], swiftSettings: strict),
         .testTarget(
             name: "KinesisTests",
-            dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"],
+            dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC", "Seeded"],
             swiftSettings: strict
         ),
         .testTarget(name: "LocalKinesisTests", dependencies: ["LocalKinesis", "Kinesis"], swiftSettings: strict),
-        .testTarget(name: "PlatformTests", dependencies: ["Platform", "Bytes"], swiftSettings: strict),
+        .testTarget(name: "PlatformTests", dependencies: ["Platform", "Bytes", "Seeded"], swiftSettings: strict),
         .testTarget(
             name: "AgentTests",
             dependencies: [
-                "Agent", "Kinesis", "Platform", "Bytes", "LocalKinesis",
+                "Agent", "Kinesis", "Platform", "Bytes", "LocalKinesis", "Seeded",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
@@ -107,7 +109,7 @@ let package = Package(
 
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
-    let needed = ["Bytes", "BytesTests", "Platform", "PlatformTests", "CLinux", "CCurl"]
+    let needed = ["Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl"]
     package.dependencies = []
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }

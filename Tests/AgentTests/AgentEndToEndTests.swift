@@ -4,6 +4,7 @@ import Kinesis
 import LocalKinesis
 import Logging
 import Platform
+import Seeded
 import Testing
 
 /// An agent in this process, the Kinesis it sends to, and the files it reads.

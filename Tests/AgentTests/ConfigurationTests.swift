@@ -1,6 +1,7 @@
 import Agent
 import Foundation
 import Kinesis
+import Seeded
 import Testing
 
 @Suite struct ConfigurationTests {

@@ -5,6 +5,7 @@ import Kinesis
 import Logging
 import Platform
 import Synchronization
+import Seeded
 import Testing
 
 /// A collector on a thread of its own, and what comes out of its ring.

@@ -3,6 +3,7 @@ import Bytes
 import Kinesis
 import Logging
 import Platform
+import Seeded
 import Testing
 
 @Suite struct GlobTests {

@@ -1,5 +1,6 @@
 import Glibc
 import Platform
+import Seeded
 
 /// A folder of a test's own, removed at its end.
 final class Scratch: Sendable {

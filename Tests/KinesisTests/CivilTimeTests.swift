@@ -1,5 +1,6 @@
 import Foundation
 import Kinesis
+import Seeded
 import Testing
 
 @Suite struct CivilTimeTests {

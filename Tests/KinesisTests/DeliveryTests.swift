@@ -1,5 +1,6 @@
 import Bytes
 import Kinesis
+import Seeded
 import Testing
 
 /// Kinesis as it is, whatever the agent believes: shards that split and merge, and what a KCL reader gets out of them.

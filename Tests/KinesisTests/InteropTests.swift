@@ -1,6 +1,7 @@
 import Bytes
 import Foundation
 import Kinesis
+import Seeded
 import Testing
 
 /// With software that we did not write: one start of Python for each direction.

@@ -1,5 +1,6 @@
 import Bytes
 import Kinesis
+import Seeded
 import Testing
 
 @Suite struct PutRecordsTests {

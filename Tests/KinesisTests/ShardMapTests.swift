@@ -1,4 +1,5 @@
 import Kinesis
+import Seeded
 import Testing
 
 @Suite struct ShardMapTests {

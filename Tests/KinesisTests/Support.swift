@@ -1,6 +1,7 @@
 import Bytes
 import Foundation
 import Kinesis
+import Seeded
 import Testing
 
 /// The folder of Package.swift.

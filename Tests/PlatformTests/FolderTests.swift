@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Platform
+import Seeded
 import Testing
 
 /// A folder of a test's own, removed at its end.

@@ -2,6 +2,7 @@ import Bytes
 import Foundation
 import Glibc
 import Platform
+import Seeded
 import Testing
 
 /// A piece of a body, which stays where it is.

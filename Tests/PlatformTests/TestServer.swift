@@ -1,6 +1,7 @@
 import Glibc
 import Platform
 import Synchronization
+import Seeded
 
 /// A server on loopback whose connections a closure answers, each on a thread of its own.
 final class TestServer: Sendable {

@@ -1,22 +1,22 @@
 import Foundation
-import Testing
+public import Testing
 
 /// Chance that can be repeated: `PENSTOCK_SEED=… swift test` draws the same again.
-struct Random: RandomNumberGenerator {
-    let seed: UInt64
+public struct Random: RandomNumberGenerator {
+    public let seed: UInt64
     private var state: UInt64
 
-    init() {
+    public init() {
         let given = ProcessInfo.processInfo.environment["PENSTOCK_SEED"].flatMap { UInt64($0) }
         seed = given ?? UInt64.random(in: 0 ... .max)
         state = seed
     }
 
     /// For an expectation's comment.
-    var note: Comment { "PENSTOCK_SEED=\(seed)" }
+    public var note: Comment { "PENSTOCK_SEED=\(seed)" }
 
     /// SplitMix64.
-    mutating func next() -> UInt64 {
+    public mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var mixed = state
         mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
@@ -24,14 +24,14 @@ struct Random: RandomNumberGenerator {
         return mixed ^ mixed >> 31
     }
 
-    mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
+    public mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
 
     /// Whether a chance of one in `count` came true.
-    mutating func oneIn(_ count: Int) -> Bool { below(count) == 0 }
+    public mutating func oneIn(_ count: Int) -> Bool { below(count) == 0 }
 
-    mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
+    public mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
 }
 
 extension Array<UInt8> {
-    init(_ span: Span<UInt8>) { self = span.indices.map { span[$0] } }
+    public init(_ span: Span<UInt8>) { self = span.indices.map { span[$0] } }
 }
