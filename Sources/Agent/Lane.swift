@@ -33,6 +33,7 @@ struct Lane: ~Copyable {
     private var heldUntil: ContinuousClock.Instant?
     private var endpointBackoff = Backoff()
     private var failingSince: ContinuousClock.Instant?
+    private var toldFallback = false
     /// Stored where the map does not explain it, until the map is fresh.
     private var awaitingMap: [(aggregate: SealedAggregate, result: PutRecords.Result)] = []
 
@@ -89,7 +90,7 @@ struct Lane: ~Copyable {
             end = isDone(.now)
             if end == nil, !drained { sleep() }
         }
-        _ = caller.cancelAll()
+        caller.cancelAll()
         control.finish(end!)
     }
 
@@ -174,7 +175,6 @@ struct Lane: ~Copyable {
         }
         while caller.inFlight < output.maxInFlight {
             guard let call = stage?.batcher.next(now: now, flush: noMoreWillCome), !call.isEmpty else { return }
-            for aggregate in call { aggregate.attempts += 1 }
             counters.lane.calls.add(1)
             do { try caller.start(.putRecords(call)) } catch {
                 return takeFailure(of: .putRecords(call), error, now)
@@ -331,8 +331,8 @@ struct Lane: ~Copyable {
     }
 
     private mutating func tellFallback() {
-        guard !control.toldFallback else { return }
-        control.toldFallback = true
+        guard !toldFallback else { return }
+        toldFallback = true
         log.notice("the endpoint refuses CBOR, speaking JSON", metadata: ["stream": "\(output.stream)"])
     }
 

@@ -13,7 +13,6 @@ final class LaneControl: Sendable {
     private struct State {
         var deadline: ContinuousClock.Instant?
         var lastFailure: CallFailure?
-        var toldFallback = false
         var end: End?
     }
 
@@ -38,11 +37,6 @@ final class LaneControl: Sendable {
     var lastFailure: CallFailure? {
         get { state.withLock { $0.lastFailure } }
         set { state.withLock { $0.lastFailure = newValue } }
-    }
-
-    var toldFallback: Bool {
-        get { state.withLock { $0.toldFallback } }
-        set { state.withLock { $0.toldFallback = newValue } }
     }
 
     var end: End? { state.withLock { $0.end } }

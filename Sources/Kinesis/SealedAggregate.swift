@@ -19,8 +19,6 @@ public final class SealedAggregate {
     public let runs: [Run]
     /// When its oldest record was taken in.
     public let firstReceipt: ContinuousClock.Instant
-    /// Calls it has been part of.
-    public var attempts = 0
     /// What it was regrouped from, if it was: that settles as a whole, once all that became of it has settled.
     public var origin: Origin?
 

@@ -46,8 +46,8 @@ public enum Folder {
         let file = try ReadableFile(path)
         let size = try Int(clamping: file.status().size)
         guard size <= limit else { throw SystemError(call: "read", path: path, code: EFBIG) }
-        // A file of /proc or a pipe says 0: read on until it ends.
-        return try file.bytes(at: 0, count: max(size, size == 0 ? 1 << 16 : size))
+        // A file of /proc says 0, and is small.
+        return try file.bytes(at: 0, count: size == 0 ? 1 << 16 : size)
     }
 
     /// Replaces `path` by `bytes` so that a crash leaves the old file or the new one: write, fsync, rename, fsync of the

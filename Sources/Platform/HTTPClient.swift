@@ -96,10 +96,9 @@ public final class HTTPClient {
     }
 
     /// Breaks off every call: none of them will finish.
-    public func cancelAll(_ body: (Transfer) -> Void) {
+    public func cancelAll() {
         for transfer in running {
             unsafe curl_multi_remove_handle(multi, transfer.easy)
-            body(transfer)
             transfer.recycle()
             idle.append(transfer)
         }

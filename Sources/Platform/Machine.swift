@@ -40,13 +40,6 @@ public enum Machine {
         return .milliseconds(total * 1000 / max(1, ticks))
     }
 
-    /// Resident memory of this process now, in bytes.
-    public static func residentBytes() -> Int {
-        guard let bytes = try? Folder.read("/proc/self/statm") else { return 0 }
-        let fields = String(decoding: bytes, as: UTF8.self).split(separator: " ")
-        return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
-    }
-
     /// Raises the number of descriptors this process may open to what it is allowed to.
     public static func raiseDescriptorLimit() {
         var limit = rlimit()

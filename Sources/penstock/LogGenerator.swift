@@ -96,7 +96,9 @@ struct LogTally {
 
     private var lost: Int { expected - seen.reduce(0) { $0 + $1.nonzeroBitCount } }
 
-    var isExact: Bool { lost == 0 && duplicated == 0 && corrupted == 0 && misplaced == 0 && arrived == expected }
+    var isExact: Bool {
+        expected > 0 && lost == 0 && duplicated == 0 && corrupted == 0 && misplaced == 0 && arrived == expected
+    }
 
     var summary: String {
         "\(expected) lines went in, \(arrived) came out: lost \(lost), duplicated \(duplicated), corrupted \(corrupted), "

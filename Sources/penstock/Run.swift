@@ -9,7 +9,7 @@ struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the agent.",
         discussion: """
-            Stops at SIGTERM or SIGINT: what was read is delivered within shutdown_timeout, the rest stays in its files.
+            Stops at SIGTERM, SIGINT or SIGHUP: what was read is delivered within shutdown_timeout, the rest stays in its files.
             Exit codes: 0 done, 69 Kinesis could not be reached (--once), 73 the state directory cannot be used, \
             77 access or credentials refused (--once), 78 bad configuration.
             """

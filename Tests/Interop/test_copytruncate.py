@@ -1,7 +1,11 @@
 """Real logrotate with copytruncate, while the agent lags behind: what it had not read is finished in the copy."""
 
+import grp
+import os
+import pwd
 import shutil
 import subprocess
+import time
 
 import oracle
 import pytest
@@ -10,9 +14,10 @@ from conftest import until
 LOGROTATE = shutil.which("logrotate") or "/usr/sbin/logrotate"
 
 
-def rotate(tmp_path, path):
+def rotate(tmp_path, path, more=""):
     config = tmp_path / "logrotate.conf"
-    config.write_text(f"{path} {{\n  rotate 9\n  copytruncate\n  missingok\n  su root root\n}}\n")
+    user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    config.write_text(f"{path} {{\n  rotate 9\n  copytruncate\n  missingok\n{more}  su {user} {group}\n}}\n")
     config.chmod(0o644)
     subprocess.run([LOGROTATE, "--force", "--state", tmp_path / "logrotate.state", config], check=True, timeout=60)
 
@@ -61,9 +66,12 @@ def test_a_lagging_agent_finishes_the_copies(pattern, start_local, make_agent, l
 
 @pytest.mark.parametrize("pattern", ["app.log", "app.log*"])
 @pytest.mark.parametrize("regrown", [100, 20_000], ids=["shorter", "longer"])
+@pytest.mark.parametrize("more", ["", "  dateext\n  extension .log\n"], ids=["numbered", "dated"])
 def test_a_file_truncated_while_no_agent_runs_is_finished_in_its_copy(
-    pattern, regrown, start_local, make_agent, logs, tmp_path
+    pattern, regrown, more, start_local, make_agent, logs, tmp_path
 ):
+    # A dated copy, app-20261121.log, is met before app.log.
+    pattern = pattern.replace("app.log*", "app*.log*")
     server = start_local("logs:4")
     source = oracle.Source(1)
     path = logs / "app.log"
@@ -73,7 +81,7 @@ def test_a_file_truncated_while_no_agent_runs_is_finished_in_its_copy(
     wait_for_all(server, [source])
     assert run.terminate() == 0
     source.write(path, 5000)
-    rotate(tmp_path, path)
+    rotate(tmp_path, path, more)
     source.write(path, regrown)
     last = agent.once()
     assert last.process.returncode == 0, last.log
@@ -100,3 +108,40 @@ def test_a_file_that_was_read_to_its_end_is_not_read_again_as_its_copy(start_loc
     verdict = oracle.verify(server.url, "logs", [source])
     verdict.require_nothing_lost()
     assert verdict.duplicated == 0
+
+
+def test_a_log_that_begins_like_its_neighbour_is_read_while_it_grows(start_local, make_agent, logs):
+    server = start_local("logs:4")
+    header = b"#Software: the same in every file\n" * 60
+    old, new = oracle.Source(1), oracle.Source(2)
+    (logs / "app.log").write_bytes(header)
+    old.write(logs / "app.log", 100)
+    agent = make_agent(logs / "*.log", server.url, "logs")
+    run = agent.start()
+    run.wait_for("tailing file")
+    (logs / "other.log").write_bytes(header)
+    # It never stands still for as long as a copy would be waited for.
+    for _ in range(20):
+        new.write(logs / "other.log", 10)
+        time.sleep(0.1)
+    assert "other.log" in run.log
+    assert run.terminate() == 0
+    # The headers are lines that no source wrote.
+    verdict = oracle.verify(server.url, "logs", [old, new])
+    assert not verdict.lost and not verdict.duplicated, verdict
+
+
+def test_an_unfinished_line_that_is_cut_off_does_not_keep_a_single_run_from_ending(start_local, make_agent, logs):
+    server = start_local("logs:4", "--refuse-cbor")
+    path = logs / "app.log"
+    source = oracle.Source(1)
+    source.write(path, 10)
+    whole = path.stat().st_size
+    with open(path, "ab") as file:
+        file.write(b"half a line")
+    agent = make_agent(path, server.url, "logs")
+    run = agent.start()
+    wait_for_all(server, [source])
+    os.truncate(path, whole)
+    assert run.terminate() == 0
+    assert agent.once().process.returncode == 0

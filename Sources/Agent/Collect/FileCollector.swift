@@ -71,10 +71,11 @@ package struct FileCollector: ~Copyable {
         var bytes = 0
         var result = TailedFile.Step.end
         // Where the ring was full the last time, so that a busy file does not keep the room from those behind it.
-        let start = finder.files.isEmpty ? 0 : nextTurn % finder.files.count
+        let count = finder.files.count
+        let start = count == 0 ? 0 : nextTurn % count
         nextTurn = 0
-        files: for further in finder.files.indices {
-            let place = (start + further) % finder.files.count
+        files: for further in 0..<count {
+            let place = (start + further) % count
             let box = finder.files[place]
             guard box.file.isReady else { continue }
             if hasBeenTruncated(box) { finder.restart(box) }
@@ -102,6 +103,8 @@ package struct FileCollector: ~Copyable {
             counters.collectors.bytesTruncated.add(oversize.bytesDropped)
             oversize = .init()
         }
+        // A truncation has added a file behind our back: it has its turn before anything sleeps or ends.
+        if result == .end, finder.files.contains(where: { $0.file.isReady }) { return .read(0) }
         return result
     }
 

@@ -107,7 +107,10 @@ struct FileFinder: ~Copyable {
         }
         watchFolders(found)
         var present: Set<Identity> = []
-        for path in found.files where !excludes.contains(where: { $0.matches(path) }) {
+        let paths = found.files.filter { path in !excludes.contains { $0.matches(path) } }
+        // Files of the last run first: one of the others may be the copy that finishes one of them.
+        let known = Set(checkpoints.unclaimed(of: input.name).map(\.path))
+        for path in paths.filter(known.contains) + paths.filter({ !known.contains($0) }) {
             if let identity = meet(path) { present.insert(identity) }
         }
         if isFirstScan { findRotatedSinceLastRun() }
@@ -150,6 +153,7 @@ struct FileFinder: ~Copyable {
                 if box.file.path != path, (try? FileStatus(of: box.file.path))?.inode != status.inode {
                     log.info("file has another name", metadata: ["path": "\(path)", "before": "\(box.file.path)"])
                     box.file.rename(to: path)
+                    try box.file.describe(in: checkpoints)
                 }
                 box.file.isRotated = false
                 return identity
@@ -243,6 +247,7 @@ struct FileFinder: ~Copyable {
         box.file.isRotated = isRotated
         files.append(box)
         byIdentity[box.identity] = box
+        byPath[path] = box
         log.info(
             "tailing file",
             metadata: ["path": "\(path)", "offset": "\(offset)", "size": "\(status.size)", "input": "\(input.name)"]
@@ -266,8 +271,15 @@ struct FileFinder: ~Copyable {
         let head = try file.bytes(at: 0, count: FileMark.headBytes)
         var mayBe = false
         for box in files where !mayBe && !box.file.isRotated && Self.folder(of: box.file.path) == folder {
+            // While it is being made, a copy is the beginning of the other file, up to its own last byte; once that one was
+            // truncated, it holds what was read.
             mayBe = try box.file.begins(with: head)
-            if !mayBe { mayBe = try box.file.mark.hasHead(file) }
+            if mayBe {
+                mayBe = try box.file.holds(FileMark.end(of: file, before: status.size), before: status.size)
+            }
+            if !mayBe, status.size >= box.file.offset, try !box.file.isUntouched() {
+                mayBe = try box.file.mark.fits(file, upTo: box.file.offset)
+            }
         }
         if mayBe, let before = held[identity], before.size == status.size, !head.isEmpty {
             mayBe = .now - before.since <= Self.copyQuiet
@@ -374,31 +386,36 @@ struct FileFinder: ~Copyable {
         counters.collectors.filesTruncated.add(1)
         let (path, offset) = (box.file.path, box.file.offset)
         let old = Identity(device: box.file.device, inode: box.file.inode)
-        if let copy = findCopy(of: box.file.mark, in: Self.folder(of: path), upTo: offset) {
+        if let copy = findCopy(of: box.file.mark, in: Self.folder(of: path), upTo: offset),
+            let file = try? ReadableFile(copy), let status = try? file.status()
+        {
+            // The old source goes on in the copy: positions mean the same bytes there. What was opened under its name is
+            // the new one; the name itself may be another file's by now.
+            let wasRotated = box.file.isRotated
+            byIdentity[old] = nil
+            let fresh = box.file.goOn(in: file, copy, status)
+            byIdentity[box.identity] = box
+            byPath[copy] = box
+            checkpoints.move(box.file.source, to: copy, device: status.device, inode: status.inode)
+            log.notice(
+                "file was truncated, finishing its copy",
+                metadata: ["path": "\(path)", "copy": "\(copy)", "offset": "\(offset)", "size": "\(status.size)"]
+            )
             do {
-                // The old source goes on in the copy: positions mean the same bytes there.
-                let file = try ReadableFile(copy)
-                let status = try file.status()
-                byIdentity[old] = nil
-                box.file.goOn(in: file, copy, status)
-                byIdentity[box.identity] = box
-                checkpoints.move(box.file.source, to: copy, device: status.device, inode: status.inode)
-                log.notice(
-                    "file was truncated, finishing its copy",
-                    metadata: ["path": "\(path)", "copy": "\(copy)", "offset": "\(offset)", "size": "\(status.size)"]
-                )
-                let fresh = try ReadableFile(path)
                 let freshStatus = try fresh.status()
-                try begin(fresh, path, freshStatus, at: 0, isRotated: false)
+                try begin(fresh, path, freshStatus, at: 0, isRotated: wasRotated)
             } catch { tell(path, "\(error)") }
             return
         }
+        let known = max(box.file.sizeBefore, box.file.size)
+        let lost = known > offset ? known - offset : 0
+        counters.collectors.bytesLost.add(Int(lost))
         log.warning(
             "file was truncated, reading it from its start",
-            metadata: ["path": "\(path)", "size": "\(box.file.size)", "offset": "\(offset)"]
+            metadata: [
+                "path": "\(path)", "size": "\(box.file.size)", "offset": "\(offset)", "lost_at_least": "\(lost)",
+            ]
         )
-        let known = max(box.file.sizeBefore, box.file.size)
-        counters.collectors.bytesLost.add(Int(known > offset ? known - offset : 0))
         let source = box.file.source
         box.file.restart(
             as: checkpoints.open(
@@ -414,6 +431,7 @@ struct FileFinder: ~Copyable {
             )
         )
         checkpoints.close(source)
+        do { try box.file.describe(in: checkpoints) } catch { tell(path, "\(error)") }
     }
 
     /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, and is not tailed.

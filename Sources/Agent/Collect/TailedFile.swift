@@ -66,14 +66,23 @@ struct TailedFile: ~Copyable {
     }
 
     /// Goes on in another file that holds the same bytes: a copy that was made before this one was truncated.
-    mutating func goOn(in copy: consuming ReadableFile, _ path: String, _ status: FileStatus) {
-        file = copy
+    ///
+    /// - Returns: the truncated one, as it was opened.
+    mutating func goOn(in copy: consuming ReadableFile, _ path: String, _ status: FileStatus) -> ReadableFile {
+        var other = copy
+        swap(&file, &other)
         (self.path, device, inode, size) = (path, status.device, status.inode, status.size)
         (partial, isReady, isRotated) = (0, true, true)
+        return other
     }
 
     /// Whether the file's first bytes are `head`.
     func begins(with head: [UInt8]) throws(SystemError) -> Bool { try file.bytes(at: 0, count: head.count) == head }
+
+    /// Whether the file has `bytes` right before `end`.
+    func holds(_ bytes: [UInt8], before end: UInt64) throws(SystemError) -> Bool {
+        try FileMark.end(of: file, before: end) == bytes
+    }
 
     /// Whether the bytes before the offset are still those that were read: a truncated file may have grown again.
     func isUntouched() throws(SystemError) -> Bool {
@@ -190,7 +199,11 @@ struct TailedFile: ~Copyable {
         needed = most
         return unsafe try writer.write(upTo: most) { (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
             let count = unsafe try file.read(into: room, at: offset)
-            guard count > 0 else { return nil }
+            guard count > 0 else {
+                // An unfinished line that was seen has been cut off.
+                partial = 0
+                return nil
+            }
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
             guard let chosen = unsafe choose(bytes, &self) else { return nil }
             let end = offset + UInt64(chosen.count)

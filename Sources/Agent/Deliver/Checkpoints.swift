@@ -162,6 +162,7 @@ package final class Checkpoints: Sendable {
     /// Moves a source's position: everything before it is settled.
     ///
     /// False when the source is closed.
+    @discardableResult
     package func settle(_ source: UInt32, at position: UInt64) -> Bool {
         state.withLock { state in
             guard let entry = state.open[source] else { return false }

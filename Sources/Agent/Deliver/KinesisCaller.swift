@@ -282,10 +282,9 @@ public final class KinesisCaller {
         throw .distrusted("the call ended without an answer")
     }
 
-    /// Breaks off every call and hands back what they carried.
-    func cancelAll() -> [Request] {
-        client.cancelAll { _ in }
-        defer { calls.removeAll() }
-        return calls.values.map(\.request)
+    /// Breaks off every call: none of them will be answered.
+    func cancelAll() {
+        client.cancelAll()
+        calls.removeAll()
     }
 }

@@ -13,13 +13,25 @@ package final class Settlement {
     private let checkpoints: Checkpoints
     private var sources: [UInt32: Source] = [:]
     private var ranges: [Range<UInt64>] = []
+    /// Sources at which to look which are finished.
+    private var mostSources = 1000
 
     package init(_ checkpoints: Checkpoints) { self.checkpoints = checkpoints }
 
     /// Notes that a stretch of a source has come out of the ring.
     package func drained(_ source: UInt32, first: UInt64, end: UInt64) {
-        if sources[source] == nil { sources[source] = Source(spans: Spans(from: first), drained: first) }
+        if sources[source] == nil {
+            forgetFinished()
+            sources[source] = Source(spans: Spans(from: first), drained: first)
+        }
         sources[source]?.drained = end
+    }
+
+    /// Drops the sources whose file is gone and of which nothing is under way, when they have become many.
+    private func forgetFinished() {
+        guard sources.count >= mostSources else { return }
+        sources = sources.filter { $1.spans.settled != $1.drained || checkpoints.entry(of: $0) != nil }
+        mostSources = max(1000, sources.count * 2)
     }
 
     /// Settles a stretch that became no record.
@@ -48,9 +60,7 @@ package final class Settlement {
             }
             sources[source]?.spans.settle(ranges)
             guard let spans = sources[source]?.spans else { continue }
-            let isOpen = checkpoints.settle(source, at: spans.settled)
-            // A file that is gone, and all of it delivered, needs no memory.
-            if !isOpen, spans.settled == sources[source]?.drained { sources[source] = nil }
+            checkpoints.settle(source, at: spans.settled)
         }
     }
 

@@ -81,5 +81,3 @@ int clinux_next_signal(int fd) {
 }
 
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
-
-int clinux_process_exists(int pid) { return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM); }

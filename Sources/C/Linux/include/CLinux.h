@@ -44,5 +44,3 @@ int clinux_stop_signals(void);
 int clinux_next_signal(int fd);
 /// Names the calling thread; 15 bytes at most.
 void clinux_name_thread(const char *name);
-/// Whether a process has the number `pid`.
-int clinux_process_exists(int pid);
