@@ -3,9 +3,11 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 
+import conftest
 import oracle
 import pytest
 from conftest import BINARY, SEED, environment, until
@@ -75,9 +77,12 @@ def test_run_once_with_no_file_at_all_ends_well_with_a_warning(local_kinesis, st
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can run the agent as another user, for whom a file is closed")
 def test_an_unreadable_file_is_an_error_and_is_read_once_it_can_be(
-    local_kinesis, stream, make_agent, logs, tmp_path, good
+    local_kinesis, stream, make_agent, logs, tmp_path, good, monkeypatch
 ):
     nobody = 65534
+    # The checkout may lie where only its owner may go, like /root.
+    binary = shutil.copy(BINARY, tmp_path / "penstock")
+    monkeypatch.setattr(conftest, "BINARY", binary)
     for folder in [tmp_path, *tmp_path.parents]:
         if folder.owner() == "root" and not folder.stat().st_mode & 0o001 and str(folder).startswith("/tmp/"):
             folder.chmod(folder.stat().st_mode | 0o055)
@@ -89,7 +94,7 @@ def test_an_unreadable_file_is_an_error_and_is_read_once_it_can_be(
     agent.state.mkdir()
     for path in (agent.folder, agent.state):
         os.chown(path, nobody, nobody)
-    readable = subprocess.run([BINARY, "--version"], user=nobody, group=nobody, capture_output=True)
+    readable = subprocess.run([binary, "--version"], user=nobody, group=nobody, capture_output=True)
     assert readable.returncode == 0, "another user must be able to run the binary for this test"
     run = agent.once(user=nobody)
     assert run.process.returncode == 0, run.log
