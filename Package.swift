@@ -53,7 +53,7 @@ let package = Package(
             swiftSettings: strict
         ),
         .target(name: "Platform", dependencies: ["Bytes", "CLinux", "CCurl"], swiftSettings: strict),
-        .target(name: "Bytes", swiftSettings: strict),
+        .target(name: "Bytes", dependencies: ["CCRC32C"], swiftSettings: strict),
 
         // C and C++: tiny typed shims, and the system's libraries by their Debian names.
         .target(name: "CLinux", path: "Sources/C/Linux", cSettings: [.define("_GNU_SOURCE")]),
@@ -63,6 +63,7 @@ let package = Package(
             path: "Sources/C/Aggregate",
             exclude: ["aggregate.proto"]
         ),
+        .target(name: "CCRC32C", path: "Sources/C/CRC32C"),
         .target(name: "CTOML", path: "Sources/C/TOML"),
         .systemLibrary(
             name: "CCurl",
@@ -86,7 +87,7 @@ let package = Package(
 
         // Chance that a test can repeat: shared by all of them.
         .target(name: "Seeded", path: "Tests/Seeded", swiftSettings: strict),
-        .testTarget(name: "BytesTests", dependencies: ["Bytes", "Seeded"], swiftSettings: strict),
+        .testTarget(name: "BytesTests", dependencies: ["Bytes", "Seeded", "CCRC32C"], swiftSettings: strict),
         .testTarget(
             name: "KinesisTests",
             dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC", "Seeded"],
@@ -109,7 +110,7 @@ let package = Package(
 
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
-    let needed = ["Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl"]
+    let needed = ["Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C"]
     package.dependencies = []
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }
@@ -131,6 +132,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
         "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "COpenSSL", "CProtobufC", "CAggregate",
+        "CCRC32C",
     ]
     // Agent logs by swift-log; the other packages are not built.
     package.dependencies = package.dependencies.filter { dependency in

@@ -50,6 +50,13 @@ public enum Folder {
         return try file.bytes(at: 0, count: size == 0 ? 1 << 16 : size)
     }
 
+    /// The last byte of a file; nil when it is empty.
+    public static func lastByte(of path: String) throws(SystemError) -> UInt8? {
+        let file = try ReadableFile(path)
+        let size = try file.status().size
+        return size == 0 ? nil : try file.bytes(at: size - 1, count: 1).first
+    }
+
     /// Replaces `path` by `bytes` so that a crash leaves the old file or the new one: write, fsync, rename, fsync of the
     /// folder.
     public static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) {
@@ -69,8 +76,25 @@ public enum Folder {
         if fsync(file.number) != 0 { throw SystemError(call: "fsync", path: temporary, code: errno) }
         if unsafe rename(temporary, path) != 0 { throw SystemError(call: "rename", path: path, code: errno) }
         let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        let folder = Descriptor(try check("open", parent, unsafe clinux_open_folder(parent.isEmpty ? "/" : parent)))
-        if fsync(folder.number) != 0 { throw SystemError(call: "fsync", path: parent, code: errno) }
+        try sync(parent.isEmpty ? "/" : parent)
+    }
+
+    /// Returns once the names in `path` are on the disk.
+    public static func sync(_ path: String) throws(SystemError) {
+        let folder = Descriptor(try check("open", path, unsafe clinux_open_folder(path)))
+        if fsync(folder.number) != 0 { throw SystemError(call: "fsync", path: path, code: errno) }
+    }
+
+    /// Bytes that may be written to the file system of `path` by others than root.
+    public static func freeBytes(_ path: String) throws(SystemError) -> Int {
+        var system = statvfs()
+        if unsafe statvfs(path, &system) != 0 { throw SystemError(call: "statvfs", path: path, code: errno) }
+        return Int(clamping: UInt64(system.f_bavail) * UInt64(system.f_frsize))
+    }
+
+    /// Removes a file.
+    public static func remove(_ path: String) throws(SystemError) {
+        if unsafe unlink(path) != 0 { throw SystemError(call: "unlink", path: path, code: errno) }
     }
 
     /// Makes a new folder whose path begins with `prefix`, among the system's temporary files.

@@ -18,6 +18,10 @@ int clinux_open_write(const char *path, unsigned mode) {
     return result(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
 }
 
+int clinux_open_update(const char *path, unsigned mode) {
+    return result(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, mode));
+}
+
 int clinux_open_append(const char *path, unsigned mode) {
     return result(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, mode));
 }
@@ -29,6 +33,10 @@ int clinux_open_lock(const char *path) { return result(open(path, O_RDWR | O_CRE
 int clinux_lock(int fd) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     return result(fcntl(fd, F_OFD_SETLK, &lock));
+}
+
+void clinux_start_writing(int fd, uint64_t offset, uint64_t count) {
+    sync_file_range(fd, (off_t)offset, (off_t)count, SYNC_FILE_RANGE_WRITE);
 }
 
 static int describe(int failed, const struct stat *s, struct clinux_file *out) {

@@ -7,6 +7,8 @@
 int clinux_open_read(const char *path);
 /// Creates or empties `path` for writing. Returns the descriptor.
 int clinux_open_write(const char *path, unsigned mode);
+/// Opens or creates `path` for writing anywhere. Returns the descriptor.
+int clinux_open_update(const char *path, unsigned mode);
 /// Opens or creates `path` for writing at its end. Returns the descriptor.
 int clinux_open_append(const char *path, unsigned mode);
 /// Opens the folder `path`, to sync it. Returns the descriptor.
@@ -15,6 +17,9 @@ int clinux_open_folder(const char *path);
 int clinux_open_lock(const char *path);
 /// Takes the write lock of the whole file (fcntl's record lock of an open file description). 0, or -EAGAIN if it is held.
 int clinux_lock(int fd);
+
+/// Has the kernel begin to write a stretch of a file to its disk, without waiting.
+void clinux_start_writing(int fd, uint64_t offset, uint64_t count);
 
 /// What identifies a file and how large it is.
 struct clinux_file {
