@@ -25,6 +25,8 @@ public final class Agent: Sendable {
     /// How an agent came to its end.
     public enum End: Sendable {
         case delivered
+        /// What was not delivered lies in the spool.
+        case spooled(records: Int)
         /// What was not delivered stays in its files.
         case gaveUp(CallFailure?)
     }
@@ -34,6 +36,7 @@ public final class Agent: Sendable {
         case stateDirectory(SystemError)
         case otherAgent(stateDirectory: String, pid: Int32?)
         case newerState(path: String, version: Int)
+        case spool(String)
         case system(SystemError)
 
         public var description: String {
@@ -46,6 +49,7 @@ public final class Agent: Sendable {
             case .newerState(let path, let version):
                 "\(path) was written by a newer penstock (version \(version)): install that one again, or move the file away"
                     + " and read every file by start_at"
+            case .spool(let fault): fault
             case .system(let error): "\(error)"
             }
         }
@@ -97,6 +101,8 @@ public final class Agent: Sendable {
         }
         let memory = max(16 << 20, configuration.agent.memoryLimit - feeds.count * Self.ringBytes - Self.baseMemory)
         let (feeds, counters, ending, ended) = (feeds, counters, ending, ended)
+        let ledger = Ledger(inputs: inputs.map(\.name))
+        let spool = try Self.openSpool(configuration, once: once, bell: parts.bell, ledger, log)
         let lockHolder = LockHolder(lock)
         checkpoints.setBell(parts.supervisorBell)
         supervisor = Thread("penstock-state") {
@@ -119,6 +125,9 @@ public final class Agent: Sendable {
                     output: output,
                     caller: caller(),
                     checkpoints: checkpoints,
+                    ledger: ledger,
+                    spool: spool,
+                    shardMapPath: ShardMapFile.path(folder, output.name),
                     control: control,
                     memoryBudget: memory,
                     counters: counters,
@@ -151,6 +160,7 @@ public final class Agent: Sendable {
             ending.end.withLock { end in
                 switch control.end {
                 case .delivered, nil: end = .delivered
+                case .spooled: end = .spooled(records: ledger.total(.spooled).records)
                 case .gaveUp(let failure): end = .gaveUp(failure)
                 }
             }
@@ -219,6 +229,38 @@ public final class Agent: Sendable {
             case .system(let error): throw .stateDirectory(error)
             }
         }
+    }
+
+    private static func openSpool(
+        _ configuration: Configuration,
+        once: Bool,
+        bell: Doorbell,
+        _ ledger: Ledger,
+        _ log: Logger
+    ) throws(StartFault) -> Spool {
+        let output = configuration.outputs[0]
+        var options = Spool.Options()
+        // Who reads once gives up when nothing can be delivered: the files are the better spool then.
+        if output.spool.maxSize > 0, !once {
+            options.limits = .init(maxSize: output.spool.maxSize, keepFree: output.spool.keepFree)
+        }
+        options.sync =
+            switch output.spool.sync {
+            case .always: .always
+            case .period(let period): .period(period)
+            case .never: .never
+            }
+        options.deadLettersMaxSize = configuration.agent.deadLettersMaxSize
+        do {
+            return try Spool(
+                stateDirectory: configuration.agent.stateDirectory,
+                name: output.name,
+                options,
+                bell: bell,
+                ledger: ledger,
+                log: log
+            )
+        } catch { throw .spool("\(error)") }
     }
 
     private static func write(_ checkpoints: Checkpoints, _ log: Logger) {

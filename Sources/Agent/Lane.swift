@@ -18,8 +18,15 @@ struct Lane: ~Copyable {
     private var stage: Stage?
     private let caller: KinesisCaller
     private let settlement: Settlement
+    private let ledger: Ledger
+    private let backlog: Backlog
+    private var isSpooling = false
+    private var isSpoolFull = false
+    /// Calls in flight that carry nothing but what came back from the spool.
+    private var backlogCalls = 0
     private let keys: SourceKeys
     private var shards: ShardMapLoader
+    private let shardMapPath: String
     private let pool: BufferPool
     private let output: Configuration.Output
     private let control: LaneControl
@@ -53,12 +60,17 @@ struct Lane: ~Copyable {
 
     /// Bytes taken out of a ring before calls have their turn.
     private static let drain = 512 << 10
+    /// How long the endpoint must have failed before what waits goes to the spool.
+    private static let spillGrace: Duration = .seconds(1)
 
     init(
         feeds: [Feed],
         output: Configuration.Output,
         caller: KinesisCaller,
         checkpoints: Checkpoints,
+        ledger: Ledger,
+        spool: Spool,
+        shardMapPath: String,
         control: LaneControl,
         memoryBudget: Int,
         counters: Counters,
@@ -68,7 +80,10 @@ struct Lane: ~Copyable {
         (self.feeds, self.output, self.caller, self.control) = (feeds, output, caller, control)
         (self.memoryBudget, self.counters, self.log) = (memoryBudget, counters, log)
         readers = FixedArray(count: feeds.count) { RingReader(feeds[$0].ring) }
-        settlement = Settlement(checkpoints)
+        (self.ledger, self.shardMapPath) = (ledger, shardMapPath)
+        settlement = Settlement(checkpoints, ledger)
+        backlog = Backlog(spool, settlement)
+        isSpooling = backlog.isEmpty == false
         keys = SourceKeys(output.partitionKey, checkpoints)
         shards = ShardMapLoader(stream: output.stream)
         pool = BufferPool(mostKept: 8 << 20)
@@ -78,19 +93,24 @@ struct Lane: ~Copyable {
     /// Runs until everything is delivered and no more will come, or until it is told to give up.
     mutating func run() {
         var end: LaneControl.End?
+        // The last good map is better than none, until Kinesis has told.
+        if let map = ShardMapFile.load(shardMapPath, of: streamPlace) { adopt(map, .now) }
         while end == nil {
             let now = ContinuousClock.now
             loadShardMap(now)
             let drained = drainRings(now)
             sealDue(now)
+            exchangeWithSpool(now)
             startCalls(now)
             caller.perform()
             takeReplies()
+            askForBacklog()
             report()
             end = isDone(.now)
             if end == nil, !drained { sleep() }
         }
         caller.cancelAll()
+        backlog.stop(pool)
         control.finish(end!)
     }
 
@@ -108,20 +128,20 @@ struct Lane: ~Copyable {
             drained += taken
             feeds[index].announceRoom(readers[index])
         }
-        if let counts = stage?.aggregator.takeCounts() {
-            counters.lane.records.add(counts.records)
-            counters.lane.bytes.add(counts.bytes)
-            counters.collectors.linesOversize.add(counts.oversize)
-        }
         return drained > 0
     }
 
     private mutating func drainRing(_ index: Int, _ now: ContinuousClock.Instant) -> Int {
         guard let stage else { return 0 }
         let (settlement, keys, input) = (settlement, keys, feeds[index].input)
+        let account = ledger.number(of: input.name)
         stage.aggregator.limitLines(to: input.maxRecord, truncates: input.onOversize == .truncate)
-        return readers[index].drain(Self.drain) { payload, entry in
-            settlement.drained(entry.source, first: entry.first, end: entry.end)
+        var bytes = 0
+        // What is settled must have been read before, in the ledger too.
+        var skipped: [RingEntry] = []
+        let drained = readers[index].drain(Self.drain) { payload, entry in
+            settlement.drained(entry.source, first: entry.first, end: entry.end, input: account)
+            bytes += Int(entry.end - entry.first)
             switch EntryKind(rawValue: entry.kind) {
             case .lines:
                 stage.aggregator.take(
@@ -140,11 +160,17 @@ struct Lane: ~Copyable {
                     receipt: now,
                     into: &stage.batcher
                 )
-            case .skipped, nil:
-                settlement.skip(entry.source, first: entry.first, end: entry.end)
+            case .skipped, nil: skipped.append(entry)
             }
             return true
         }
+        let counts = stage.aggregator.takeCounts()
+        ledger.read(.init(records: counts.records, bytes: bytes), of: account)
+        for entry in skipped { settlement.skip(entry.source, first: entry.first, end: entry.end) }
+        counters.lane.records.add(counts.records)
+        counters.lane.bytes.add(counts.bytes)
+        counters.collectors.linesOversize.add(counts.oversize)
+        return drained
     }
 
     /// Whether more may be taken in: a few calls' worth ready to go is enough, whatever the memory.
@@ -173,14 +199,98 @@ struct Lane: ~Copyable {
             guard now >= heldUntil else { return }
             self.heldUntil = nil
         }
-        while caller.inFlight < output.maxInFlight {
-            guard let call = stage?.batcher.next(now: now, flush: noMoreWillCome), !call.isEmpty else { return }
+        while caller.inFlight < mostInFlight {
+            let call = stage?.batcher.next(now: now, flush: noMoreWillCome, backlogAlone: mayCallForBacklog) ?? []
+            guard !call.isEmpty else { return }
             counters.lane.calls.add(1)
+            if call.allSatisfy(\.isBacklog) { backlogCalls += 1 }
             do { try caller.start(.putRecords(call)) } catch {
                 return takeFailure(of: .putRecords(call), error, now)
             }
         }
     }
+
+    /// An endpoint that fails is probed, not hammered.
+    private var mostInFlight: Int { failingSince == nil ? output.maxInFlight : 1 }
+
+    /// Half of the calls are kept for live records; a lane that ends leaves the rest to the next run.
+    private var mayCallForBacklog: Bool {
+        backlogCalls < max(1, output.maxInFlight / 2) && (control.once || !isStopping)
+    }
+
+    private var isStopping: Bool { control.deadline != nil }
+
+    // MARK: the spool
+
+    /// Gives the spool what cannot be delivered, and takes back what can.
+    private mutating func exchangeWithSpool(_ now: ContinuousClock.Instant) {
+        place(backlog.exchange(pool, now: now))
+        guard stage != nil else { return }
+        if isSpooling, failingSince == nil, backlog.isEmpty == true {
+            isSpooling = false
+            log.notice("everything that was spooled is delivered", metadata: ["stream": "\(output.stream)"])
+        }
+        if output.spool.when == .always { copyAdded() }
+        if let failingSince, now - failingSince >= Self.spillGrace || !hasRoom || isStopping { spill() }
+    }
+
+    /// Tells the spool what was delivered, and asks for what can be sent now: some calls' worth.
+    private func askForBacklog() {
+        backlog.tellDelivered()
+        guard let stage else { return }
+        if failingSince != nil || (isStopping && !control.once) {
+            backlog.want(0)
+        } else {
+            let window = max(2 * output.callMaxSize, min(16 << 20, memoryBudget / 4))
+            backlog.want(stage.batcher.backlogBytes * 2 < window ? window - backlog.bytesInMemory : 0)
+        }
+    }
+
+    /// Copies what was sealed, as far as the disk has room; it is sent nevertheless.
+    private mutating func copyAdded() {
+        guard let stage else { return }
+        var room = backlog.room
+        let copied = stage.batcher.takeAdded().filter { aggregate in
+            room -= aggregate.size + Self.spoolOverhead
+            return room > 0
+        }
+        backlog.write(copied, isHeld: true)
+    }
+
+    /// Moves what waits to the spool, but for a call to probe the endpoint with: the newest, so that positions move.
+    private mutating func spill() {
+        guard let stage else { return }
+        let kept = isStopping ? 0 : output.callMaxSize
+        guard stage.batcher.bytes > kept else { return }
+        var room = backlog.room
+        var isFull = false
+        let going = stage.batcher.takeOldest(above: kept) { aggregate in
+            // One that is being written is waited for; of a piece the whole has a copy, or none.
+            if aggregate.isPiece { return false }
+            if aggregate.origin.hasCopy { return aggregate.origin.copy != nil }
+            guard room > aggregate.size + Self.spoolOverhead else {
+                isFull = true
+                return false
+            }
+            room -= aggregate.size + Self.spoolOverhead
+            return true
+        }
+        if isFull, !isSpoolFull {
+            log.error("the spool is full: inputs wait", metadata: ["stream": "\(output.stream)"])
+        }
+        isSpoolFull = isFull
+        guard !going.isEmpty else { return }
+        if !isSpooling {
+            log.notice("what cannot be delivered goes to the spool", metadata: ["stream": "\(output.stream)"])
+        }
+        isSpooling = true
+        backlog.letGo(going.filter(\.origin.hasCopy))
+        backlog.write(going.filter { !$0.origin.hasCopy }, isHeld: false)
+        counters.lane.aggregatesSpooled.add(going.count)
+    }
+
+    /// What a record of the spool takes beside its data, at most, but for very many files in one aggregate.
+    private static let spoolOverhead = 4096
 
     /// Every collector has ended and every ring is empty: what is open is all there is.
     private var noMoreWillCome: Bool {
@@ -199,6 +309,7 @@ struct Lane: ~Copyable {
             let now = ContinuousClock.now
             switch reply {
             case .putRecords(let records, let results):
+                if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
                 succeeded()
                 takeResults(Array(zip(records, results)), mapIsFresh: false, now)
             case .control(_, let value, let answer):
@@ -230,7 +341,7 @@ struct Lane: ~Copyable {
             switch verdict {
             case .settled:
                 stage.batcher.succeeded(stage.batcher.map.index(of: aggregate.hashes.lowerBound))
-                settlement.settle(aggregate)
+                backlog.settle(aggregate)
                 records += aggregate.recordCount
                 bytes += aggregate.userBytes
                 aggregates += 1
@@ -240,9 +351,7 @@ struct Lane: ~Copyable {
             case .regroup:
                 counters.lane.misplaced.add(1)
                 counters.lane.duplicatesPossible.add(aggregate.recordCount)
-                for (piece, shard) in stage.aggregator.regroup(aggregate, pool: pool) {
-                    stage.batcher.add(piece, to: shard)
-                }
+                regroup(aggregate)
             case .retry(let isThrottled):
                 throttled += isThrottled ? 1 : 0
                 if let shard = stage.batcher.map.index(ofAll: aggregate.hashes) {
@@ -292,6 +401,7 @@ struct Lane: ~Copyable {
         }
         switch request {
         case .putRecords(let records):
+            if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
             if failure.mayHaveArrived {
                 counters.lane.duplicatesPossible.add(records.reduce(0) { $0 + $1.recordCount })
             }
@@ -349,7 +459,7 @@ struct Lane: ~Copyable {
         switch shards.take(value, answer.span, now: now) {
         case .more: break
         case .map(let map):
-            counters.lane.shards.set(map.count)
+            if map != stage?.batcher.map { backlog.keep(map, of: streamPlace, at: shardMapPath) }
             adopt(map, now)
             let waiting = awaitingMap.map { ($0.aggregate, $0.result) }
             awaitingMap = []
@@ -359,8 +469,12 @@ struct Lane: ~Copyable {
         }
     }
 
+    /// The stream and where it is.
+    private var streamPlace: String { "\(output.stream) at \(caller.endpoint.url)" }
+
     /// Goes over to a new map: what is open or waiting is placed by it.
     private mutating func adopt(_ map: ShardMap, _ now: ContinuousClock.Instant) {
+        counters.lane.shards.set(map.count)
         var waiting: [SealedAggregate] = []
         if let old = stage {
             if old.batcher.map == map { return }
@@ -376,6 +490,7 @@ struct Lane: ~Copyable {
         limits.callBytes = output.callMaxSize
         limits.callRecords = output.callMaxRecords
         limits.linger = output.linger
+        limits.notesAdded = output.spool.when == .always
         limits.shardShare = output.rateLimit == 0 ? nil : Double(output.rateLimit) / 100
         var sizes = Aggregator.Limits()
         sizes.size = output.aggregateMaxSize
@@ -399,11 +514,16 @@ struct Lane: ~Copyable {
             if let shard = stage.batcher.map.index(ofAll: aggregate.hashes) {
                 stage.batcher.add(aggregate, to: shard)
             } else {
-                for (piece, shard) in stage.aggregator.regroup(aggregate, pool: pool) {
-                    stage.batcher.add(piece, to: shard)
-                }
+                regroup(aggregate)
             }
         }
+    }
+
+    private mutating func regroup(_ aggregate: SealedAggregate) {
+        guard let stage else { return }
+        let pieces = stage.aggregator.regroup(aggregate, pool: pool)
+        if pieces.first?.aggregate !== aggregate { backlog.regrouped(aggregate, into: pieces.map(\.aggregate)) }
+        for (piece, shard) in pieces { stage.batcher.add(piece, to: shard) }
     }
 
     // MARK: waiting and ending
@@ -421,8 +541,12 @@ struct Lane: ~Copyable {
             if flush, !stage.aggregator.isEmpty { wake = now }
             if let oldest = stage.aggregator.oldestReceipt { wake = min(wake, oldest + output.linger) }
             // With every call taken, an answer is what to wait for.
-            if caller.inFlight < output.maxInFlight, let due = stage.batcher.nextDue(now: now, flush: flush) {
-                wake = min(wake, max(due, heldUntil ?? due))
+            if caller.inFlight < mostInFlight {
+                let due = stage.batcher.nextDue(now: now, flush: flush, backlogAlone: mayCallForBacklog)
+                if let due { wake = min(wake, max(due, heldUntil ?? due)) }
+            }
+            if let failingSince, stage.batcher.bytes > output.callMaxSize {
+                wake = min(wake, max(failingSince + Self.spillGrace, now + .milliseconds(100)))
             }
         }
         if let due = shards.nextDue { wake = min(wake, max(due, heldUntil ?? due)) }
@@ -440,7 +564,12 @@ struct Lane: ~Copyable {
 
     /// Whether the lane's work has ended, and how.
     private mutating func isDone(_ now: ContinuousClock.Instant) -> LaneControl.End? {
-        if noMoreWillCome, settlement.isComplete { return .delivered }
+        if noMoreWillCome, caller.inFlight == 0, backlog.isIdle, ledger.total(.inFlight) == .init(),
+            let isAll = backlog.isEmpty
+        {
+            if isAll { return .delivered }
+            if !control.once { return .spooled }
+        }
         if let deadline = control.deadline, now >= deadline { return .gaveUp(control.lastFailure) }
         if control.once, let failingSince {
             let failure = control.lastFailure

@@ -19,6 +19,8 @@ final class LaneControl: Sendable {
     enum End: Sendable {
         /// Everything that was read is in Kinesis.
         case delivered
+        /// What is not in Kinesis lies in the spool.
+        case spooled
         /// Something is not; it stays in its files, and the checkpoints know.
         case gaveUp(CallFailure?)
     }

@@ -146,7 +146,14 @@ public struct AggregateWriter: ~Copyable {
             }
         }
         if recordCount > before {
-            note(Run(source: source, first: position + UInt64(start), end: position + UInt64(offset)))
+            note(
+                Run(
+                    source: source,
+                    first: position + UInt64(start),
+                    end: position + UInt64(offset),
+                    records: recordCount - before
+                )
+            )
         }
         return stop
     }
@@ -162,9 +169,7 @@ public struct AggregateWriter: ~Copyable {
     }
 
     /// Ends the aggregate and starts the next; nil when it is empty.
-    ///
-    /// - Parameter shard: the shard it was filled for.
-    public mutating func seal(for shard: ShardID, _ md5: borrowing MD5) -> SealedAggregate? {
+    public mutating func seal(_ md5: borrowing MD5) -> SealedAggregate? {
         guard !isEmpty, let key = firstKey.take() else { return nil }
         var bytes = PooledBytes(emptyFrom: pool)
         swap(&bytes, &memory)
@@ -184,7 +189,6 @@ public struct AggregateWriter: ~Copyable {
                 explicitHashKey: recordCount == 1 && key.explicitHashKey.isEmpty ? nil : key.hash
             ),
             hashes: hashes,
-            shard: shard,
             runs: runs,
             firstReceipt: firstReceipt!
         )
@@ -322,6 +326,7 @@ extension AggregateWriter {
     private mutating func note(_ run: Run) {
         if let last = runs.last, last.source == run.source, last.end == run.first {
             runs[runs.count - 1].end = run.end
+            runs[runs.count - 1].records += run.records
         } else {
             runs.append(run)
         }

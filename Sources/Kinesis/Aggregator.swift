@@ -219,7 +219,7 @@ public struct Aggregator: ~Copyable {
     // MARK: sealing
 
     private mutating func seal(_ shard: Int, _ batcher: inout Batcher, _ now: ContinuousClock.Instant) {
-        guard let aggregate = writers[shard].seal(for: map.shards[shard].id, md5) else { return }
+        guard let aggregate = writers[shard].seal(md5) else { return }
         open.removeAll { $0 == shard }
         batcher.add(aggregate, to: shard)
         if placement == .spread, shard == current { current = nextShard(batcher, now) }
@@ -298,16 +298,15 @@ public struct Aggregator: ~Copyable {
                     ? RecordKey(partitionKey: user.partitionKey, md5)
                     : RecordKey(partitionKey: user.partitionKey, explicit: user.hashKey(md5))
                 if !writer.append(user.data.span, under: key, from: none, receipt: aggregate.firstReceipt) {
-                    if let full = writer.seal(for: map.shards[shard].id, md5) { pieces.append((full, shard)) }
+                    if let full = writer.seal(md5) { pieces.append((full, shard)) }
                     _ = writer.append(user.data.span, under: key, from: none, receipt: aggregate.firstReceipt)
                 }
             }
-            if let last = writer.seal(for: map.shards[shard].id, md5) { pieces.append((last, shard)) }
+            if let last = writer.seal(md5) { pieces.append((last, shard)) }
         }
         // Several generations of regrouping settle the first.
-        let origin = aggregate.origin ?? .init(runs: aggregate.runs, unsettled: 1)
-        origin.unsettled += pieces.count - 1
-        for piece in pieces { piece.aggregate.origin = origin }
+        aggregate.origin.unsettled += pieces.count - 1
+        for piece in pieces { piece.aggregate.becomePiece(of: aggregate) }
         return pieces
     }
 }

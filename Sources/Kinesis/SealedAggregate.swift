@@ -1,4 +1,4 @@
-internal import Bytes
+public import Bytes
 
 // Concurrency: belongs to its lane's thread, like the pool its memory comes from.
 
@@ -13,22 +13,36 @@ public final class SealedAggregate {
     public let key: Key
     /// The lowest and the highest hash key of its records: a shard whose range holds both holds them all.
     public let hashes: ClosedRange<HashKey>
-    /// The shard it was filled for: every record of it lies in that shard's range, as the map was then.
-    public let shard: ShardID
-    /// Where its records came from, in the order of each source.
-    public let runs: [Run]
     /// When its oldest record was taken in.
     public let firstReceipt: ContinuousClock.Instant
-    /// What it was regrouped from, if it was: that settles as a whole, once all that became of it has settled.
-    public var origin: Origin?
+    /// Where its records came from: what settles when it does.
+    public private(set) var origin: Origin
+    /// Whether it shares its origin: it holds some of what another aggregate held.
+    public private(set) var isPiece = false
+    /// Whether it came back from the spool: what has waited so long waits behind what is new.
+    public private(set) var isBacklog: Bool
 
-    /// An aggregate whose records travel on in several others.
+    /// The stretches that an aggregate's records came from.
+    ///
+    /// When the aggregate is regrouped into several they share it, and settle it together.
     public final class Origin {
+        /// In the order of each source.
         public let runs: [Run]
+        /// Whether a copy is on the disk, or on its way there.
+        public var hasCopy = false
+        /// Where it lies, once it does.
+        public var copy: SpoolLocation?
+        /// Whether the sources' positions have passed the runs already: the copy on disk is safe.
+        public var arePositionsSettled = false
         /// Aggregates that have not settled.
-        public var unsettled: Int
+        public var unsettled = 1
 
-        public init(runs: [Run], unsettled: Int) { (self.runs, self.unsettled) = (runs, unsettled) }
+        init(runs: [Run]) { self.runs = runs }
+    }
+
+    /// Says that it holds a part of what `other` held.
+    package func becomePiece(of other: SealedAggregate) {
+        (origin, isPiece, isBacklog) = (other.origin, true, other.isBacklog)
     }
 
     /// What the Kinesis record is addressed by.
@@ -36,6 +50,10 @@ public final class SealedAggregate {
         public var partitionKey: [UInt8]
         /// Where an aggregate goes; nil for a single record that its partition key places.
         public var explicitHashKey: HashKey?
+
+        public init(partitionKey: [UInt8], explicitHashKey: HashKey?) {
+            (self.partitionKey, self.explicitHashKey) = (partitionKey, explicitHashKey)
+        }
     }
 
     /// The KPL's partition key of every aggregate: "a".
@@ -48,13 +66,49 @@ public final class SealedAggregate {
         userBytes: Int,
         key: Key,
         hashes: ClosedRange<HashKey>,
-        shard: ShardID,
         runs: [Run],
-        firstReceipt: ContinuousClock.Instant
+        firstReceipt: ContinuousClock.Instant,
+        isBacklog: Bool = false
     ) {
         self.bytes = bytes
         (self.data, self.recordCount, self.userBytes, self.key) = (data, recordCount, userBytes, key)
-        (self.hashes, self.shard, self.runs, self.firstReceipt) = (hashes, shard, runs, firstReceipt)
+        (self.hashes, self.firstReceipt, self.isBacklog) = (hashes, firstReceipt, isBacklog)
+        origin = Origin(runs: runs)
+    }
+
+    /// An aggregate as it was written to the spool, with its data copied from `data`.
+    ///
+    /// - Parameters:
+    ///   - copy: where it lies there.
+    ///   - receipt: when it came back.
+    ///   - pool: where its memory comes from.
+    public convenience init(
+        restored data: Span<UInt8>,
+        recordCount: Int,
+        userBytes: Int,
+        key: Key,
+        hashes: ClosedRange<HashKey>,
+        copy: SpoolLocation,
+        receipt: ContinuousClock.Instant,
+        pool: BufferPool
+    ) {
+        let bytes = PooledBytes(atLeast: max(1, data.count), from: pool)
+        unsafe data.withUnsafeBytes { data in
+            if let base = data.baseAddress { unsafe bytes.base.copyMemory(from: base, byteCount: data.count) }
+        }
+        self.init(
+            bytes: bytes,
+            data: 0..<data.count,
+            recordCount: recordCount,
+            userBytes: userBytes,
+            key: key,
+            hashes: hashes,
+            runs: [],
+            firstReceipt: receipt,
+            isBacklog: true
+        )
+        (origin.copy, origin.hasCopy) = (copy, true)
+        origin.arePositionsSettled = true
     }
 
     /// Bytes that count against a call's and a shard's limits: data and partition key.
@@ -78,4 +132,13 @@ public final class SealedAggregate {
     public var unsafeData: UnsafeRawBufferPointer {
         unsafe UnsafeRawBufferPointer(start: bytes.base + data.lowerBound, count: data.count)
     }
+}
+
+/// Where a record of the spool lies.
+public struct SpoolLocation: Hashable, Sendable {
+    public var segment: UInt64
+    /// Bytes from the segment's start.
+    public var offset: UInt64
+
+    public init(segment: UInt64, offset: UInt64) { (self.segment, self.offset) = (segment, offset) }
 }

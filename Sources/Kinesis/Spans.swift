@@ -1,12 +1,17 @@
 /// A stretch of a source that became records: from its first byte's position to the one behind its last.
 public struct Run: Equatable, Sendable {
     public var source: UInt32
+    /// User records it became.
+    public var records: UInt32
     public var first: UInt64
     public var end: UInt64
 
-    public init(source: UInt32, first: UInt64, end: UInt64) {
-        (self.source, self.first, self.end) = (source, first, end)
+    public init(source: UInt32, first: UInt64, end: UInt64, records: Int = 1) {
+        (self.source, self.first, self.end, self.records) = (source, first, end, UInt32(clamping: records))
     }
+
+    /// Bytes of the source it stands for, line ends included.
+    public var bytes: Int { Int(end - first) }
 }
 
 /// How far a source is settled: everything before `settled` has been acknowledged, or otherwise found its end.
@@ -25,6 +30,12 @@ public struct Spans: Equatable, Sendable {
 
     /// Whether a stretch behind the settled position has settled before an earlier one.
     public var hasGap: Bool { !ahead.isEmpty }
+
+    /// The first position at or after `position` that has not settled.
+    public func firstUnsettled(from position: UInt64) -> UInt64 {
+        let position = max(position, settled)
+        return ahead.first { $0.contains(position) }?.upperBound ?? position
+    }
 
     /// Settles one stretch.
     public mutating func settle(_ stretch: Range<UInt64>) { settle(CollectionOfOne(stretch)) }

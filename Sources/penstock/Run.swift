@@ -68,6 +68,11 @@ struct Run: ParsableCommand {
         ]
         switch end {
         case .delivered: log.notice("everything that was read is delivered", metadata: figures)
+        case .spooled(let records):
+            log.notice(
+                "what Kinesis has not taken lies in the spool, for the next start",
+                metadata: figures.merging(["spooled": "\(records)"]) { _, new in new }
+            )
         case .gaveUp(let failure):
             let reason = failure.map { "\($0)" } ?? "the time to stop was over"
             log.error(

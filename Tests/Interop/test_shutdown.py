@@ -139,6 +139,7 @@ def test_an_outage_in_the_middle_loses_nothing_and_is_told_when_it_is_over(start
     time.sleep(1)
     second = start_local("logs:4", port=port)
     run.wait_for("Kinesis answers again", timeout=20)
+    run.wait_for("everything that was spooled is delivered", timeout=20)
     assert run.terminate() == 0, run.log
     verdict = oracle.verify(second.url, "logs", [after])
     figure(verdict)

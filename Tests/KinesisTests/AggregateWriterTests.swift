@@ -5,7 +5,6 @@ import Testing
 
 @Suite struct AggregateWriterTests {
     let md5 = MD5Box()
-    let shard = ShardID(number: 7)
 
     /// A class, so that a suite, which is copied, can hold the sum's context.
     final class MD5Box {
@@ -31,6 +30,7 @@ import Testing
             records.append(UserRecord(partitionKey: key.partitionKey, explicitHashKey: explicit, data: data))
             if let last = runs.last, last.source == run.source, last.end == run.first {
                 runs[runs.count - 1].end = run.end
+                runs[runs.count - 1].records += run.records
             } else {
                 runs.append(run)
             }
@@ -50,7 +50,7 @@ import Testing
             if !condition { Issue.record("\(what); \(note)", sourceLocation: location) }
         }
         let size = writer.size
-        let sealed = writer.seal(for: shard, md5.value)
+        let sealed = writer.seal(md5.value)
         expect(writer.isEmpty && writer.recordCount == 0 && writer.firstReceipt == nil, "a sealed writer is empty")
         guard let sealed, let key = content.firstKey else {
             return expect(sealed == nil && content.records.isEmpty, "nothing seals to nil alone")
@@ -71,9 +71,8 @@ import Testing
         expect(sealed.recordCount == content.records.count, "the number of records")
         expect(sealed.userBytes == content.records.reduce(0) { $0 + $1.data.count }, "the user's bytes")
         expect(sealed.size == sealed.dataCount + sealed.key.partitionKey.count, "the size with the key")
-        expect(sealed.runs == content.runs, "the runs cover what was appended")
+        expect(sealed.origin.runs == content.runs, "the runs cover what was appended")
         expect(sealed.firstReceipt == content.firstReceipt, "the first receipt")
-        expect(sealed.shard == shard, "the shard")
         expect(sealed.footprint >= sealed.dataCount, "the memory")
     }
 
@@ -238,10 +237,10 @@ import Testing
         #expect(taken)
         taken = writer.append([7].span, under: key, from: run, receipt: .now)
         #expect(!taken)
-        let sealed = writer.seal(for: shard, md5.value)
+        let sealed = writer.seal(md5.value)
         #expect(sealed?.array == large)
         _ = writer.append([1].span, under: key, from: run, receipt: .now)
-        let next = writer.seal(for: shard, md5.value)
+        let next = writer.seal(md5.value)
         #expect(next.map { $0.footprint < 20_000 } == true)
     }
 
@@ -260,7 +259,7 @@ import Testing
                 guard writer.append(data.span, under: key, from: run, receipt: .now) else { break }
                 records.append(UserRecord(partitionKey: key.partitionKey, data: data))
             }
-            if let sealed = writer.seal(for: shard, md5.value) { held.append((sealed, records)) }
+            if let sealed = writer.seal(md5.value) { held.append((sealed, records)) }
             if held.count > 20 { held.remove(at: random.below(20)) }
             let (sealed, wanted) = held[random.below(held.count)]
             let found = sealed.withData { deaggregator.userRecords(of: $0) }

@@ -13,7 +13,7 @@ import Testing
             from: Run(source: 1, first: UInt64(number), end: UInt64(number) + 1),
             receipt: receipt
         )
-        return writer.seal(for: ShardID(number: 0), MD5())!
+        return writer.seal(MD5())!
     }
 
     static func map(_ count: Int) throws -> ShardMap {
@@ -41,7 +41,7 @@ import Testing
         return Batcher(limits, map: try map(shards), now: now)
     }
 
-    static func numbers(_ call: [SealedAggregate]) -> [Int] { call.map { Int($0.runs[0].first) } }
+    static func numbers(_ call: [SealedAggregate]) -> [Int] { call.map { Int($0.origin.runs[0].first) } }
 
     @Test func `a call leaves when its oldest record has waited for the linger, and no sooner`() throws {
         let start = ContinuousClock.now

@@ -99,14 +99,10 @@ private final class Sender {
     }
 
     func settle(_ aggregate: SealedAggregate) {
-        var runs = aggregate.runs
-        if let origin = aggregate.origin {
-            origin.unsettled -= 1
-            #expect(origin.unsettled >= 0, random.note)
-            guard origin.unsettled == 0 else { return }
-            runs = origin.runs
-        }
-        for run in runs {
+        aggregate.origin.unsettled -= 1
+        #expect(aggregate.origin.unsettled >= 0, random.note)
+        guard aggregate.origin.unsettled == 0 else { return }
+        for run in aggregate.origin.runs {
             for position in run.first..<run.end {
                 #expect(!settled[Int(position)], random.note)
                 settled[Int(position)] = true
@@ -249,11 +245,11 @@ private final class Sender {
             let key = RecordKey(partitionKey: Array(text.utf8), md5)
             _ = inner.append(Array(text.utf8).span, under: key, from: run, receipt: now)
         }
-        let data = inner.seal(for: ShardID(number: 0), md5)!.withData { Array($0) }
+        let data = inner.seal(md5)!.withData { Array($0) }
         var outer = AggregateWriter(maxSize: 1000, pool: BufferPool(mostKept: 0))
         let key = RecordKey(partitionKey: [1], md5)
         _ = outer.append(data.span, under: key, from: run, receipt: now)
-        let sealed = outer.seal(for: ShardID(number: 0), md5)!
+        let sealed = outer.seal(md5)!
         let aggregator = Aggregator(
             .spread,
             .init(),

@@ -15,6 +15,8 @@ public struct Configuration: Equatable, Sendable {
         public var memoryLimit = 256 << 20
         public var shutdownTimeout: Duration = .seconds(30)
         public var logLevel = LogLevel.info
+        /// Bytes of all dead letters.
+        public var deadLettersMaxSize = 1 << 30
     }
 
     public enum LogLevel: String, CaseIterable, Sendable {
@@ -68,8 +70,31 @@ public struct Configuration: Equatable, Sendable {
         public var callMaxRecords = Limits.callRecords
         public var timeout: Duration = .seconds(10)
         public var connectTimeout: Duration = .seconds(5)
+        public var spool = SpoolSettings()
 
         public init(name: String) { self.name = name }
+    }
+
+    /// `spool` of an output.
+    public struct SpoolSettings: Equatable, Sendable {
+        /// Bytes of its files; 0: no spool.
+        public var maxSize = 10 << 30
+        /// Bytes that stay free on the file system.
+        public var keepFree = 1 << 30
+        public var when = When.failure
+        public var sync = Sync.period(.seconds(1))
+
+        public init() {}
+
+        public enum When: String, CaseIterable, Sendable {
+            /// What cannot be delivered.
+            case failure
+            /// Everything, until it is delivered.
+            case always
+        }
+
+        /// When what was written counts as safe.
+        public enum Sync: Equatable, Sendable { case always, period(Duration), never }
     }
 
     public enum Endpoint: Equatable, Sendable {

@@ -67,6 +67,10 @@ extension Configuration.Agent {
         table.size("memory_limit", in: 48 << 20...1 << 40, into: &memoryLimit)
         table.duration("shutdown_timeout", in: .zero ... .seconds(3600), into: &shutdownTimeout)
         table.choice("log_level", into: &logLevel)
+        if var letters = table.table("dead_letters") {
+            letters.size("max_size", in: 0...1 << 50, into: &deadLettersMaxSize)
+            letters.finish()
+        }
         table.finish()
     }
 }
@@ -121,6 +125,7 @@ extension Configuration.Output {
         table.duration("timeout", in: .milliseconds(100) ... .seconds(300), into: &timeout)
         table.duration("connect_timeout", in: .milliseconds(100) ... .seconds(300), into: &connectTimeout)
         table.choice("wire", into: &wire)
+        if var spool = table.table("spool") { self.spool.read(from: &spool) }
         table.finish()
     }
 
@@ -187,5 +192,31 @@ extension Configuration.Output {
     private static func isStreamName(_ name: String) -> Bool {
         (1...128).contains(name.utf8.count)
             && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "_.-".contains($0)) }
+    }
+}
+
+extension Configuration.SpoolSettings {
+    /// Less would not hold the segments that are being written and read.
+    private static let leastSize = 16 << 20
+
+    fileprivate mutating func read(from table: inout TableReader) {
+        table.size("max_size", in: 0...1 << 50, into: &maxSize)
+        if maxSize > 0, maxSize < Self.leastSize { table.fault("max_size", "must be 0 (no spool), or 16MiB at least") }
+        table.size("keep_free", in: 0...1 << 50, into: &keepFree)
+        table.choice("when", into: &when)
+        var text = ""
+        table.text("sync", into: &text)
+        switch text {
+        case "": break
+        case "always": sync = .always
+        case "never": sync = .never
+        default:
+            if let period = Units.duration(text), (.milliseconds(1) ... .seconds(60)).contains(period) {
+                sync = .period(period)
+            } else {
+                table.fault("sync", "must be \"always\", \"never\", or a period of 1ms to 60s, like \"1s\"")
+            }
+        }
+        table.finish()
     }
 }

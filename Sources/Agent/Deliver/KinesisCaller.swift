@@ -73,7 +73,7 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
 
 /// Makes signed calls to Kinesis, many at a time, in the form the endpoint understands.
 public final class KinesisCaller {
-    private let endpoint: KinesisEndpoint
+    let endpoint: KinesisEndpoint
     private let client: HTTPClient
     private let credentials: CredentialSource
     private var signer: SigV4?

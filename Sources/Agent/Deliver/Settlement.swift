@@ -2,27 +2,37 @@ package import Kinesis
 
 // Concurrency: belongs to its lane's thread.
 
-/// Turns what has settled into checkpoints: per source, only ever over a contiguous stretch.
+/// Turns what becomes of records into checkpoints and into the ledger: per source, a position only ever passes a
+/// contiguous stretch.
 package final class Settlement {
     private struct Source {
         var spans: Spans
         /// Everything before it has gone into aggregates.
         var drained: UInt64
+        /// The input's number in the ledger.
+        var input: Int
     }
 
     private let checkpoints: Checkpoints
+    private let ledger: Ledger
     private var sources: [UInt32: Source] = [:]
     private var ranges: [Range<UInt64>] = []
     /// Sources at which to look which are finished.
     private var mostSources = 1000
+    /// Whose records the copies in the spool are that came back from there.
+    private var backlog: [SpoolLocation: [SpoolRecord.Origin]] = [:]
+    /// Runs that only delivery settles, because their copies in the spool may not outlive a crash.
+    private var unsafeCopies: [SpoolLocation: [Run]] = [:]
 
-    package init(_ checkpoints: Checkpoints) { self.checkpoints = checkpoints }
+    package init(_ checkpoints: Checkpoints, _ ledger: Ledger) {
+        (self.checkpoints, self.ledger) = (checkpoints, ledger)
+    }
 
     /// Notes that a stretch of a source has come out of the ring.
-    package func drained(_ source: UInt32, first: UInt64, end: UInt64) {
+    package func drained(_ source: UInt32, first: UInt64, end: UInt64, input: Int) {
         if sources[source] == nil {
             forgetFinished()
-            sources[source] = Source(spans: Spans(from: first), drained: first)
+            sources[source] = Source(spans: Spans(from: first), drained: first, input: input)
         }
         sources[source]?.drained = end
     }
@@ -36,14 +46,88 @@ package final class Settlement {
 
     /// Settles a stretch that became no record.
     package func skip(_ source: UInt32, first: UInt64, end: UInt64) {
-        settle([Run(source: source, first: first, end: end)])
+        let run = Run(source: source, first: first, end: end, records: 0)
+        move([run], to: .dropped)
+        settle([run])
     }
 
     /// Settles an aggregate: Kinesis has it.
-    package func settle(_ aggregate: SealedAggregate) {
-        guard let origin = aggregate.origin else { return settle(aggregate.runs) }
+    ///
+    /// - Returns: where its copy in the spool lies, which nobody needs any more.
+    package func settle(_ aggregate: SealedAggregate) -> SpoolLocation? {
+        let origin = aggregate.origin
         origin.unsettled -= 1
-        if origin.unsettled == 0 { settle(origin.runs) }
+        guard origin.unsettled == 0 else { return nil }
+        if let copy = origin.copy, let origins = backlog.removeValue(forKey: copy) {
+            for origin in origins {
+                ledger.move(origin.amount, of: ledger.number(of: origin.input), from: .spooled, to: .delivered)
+            }
+            if let runs = unsafeCopies.removeValue(forKey: copy) { settle(runs) }
+            return copy
+        }
+        move(origin.runs, to: .delivered)
+        if !origin.arePositionsSettled {
+            origin.arePositionsSettled = true
+            settle(origin.runs)
+        }
+        return origin.copy
+    }
+
+    // MARK: the spool
+
+    /// Where an aggregate's records came from, as the spool writes it down.
+    package func origins(of aggregate: SealedAggregate) -> [SpoolRecord.Origin] {
+        let accounts = ledger.accounts
+        return aggregate.origin.runs.compactMap { run in
+            guard let source = sources[run.source] else { return nil }
+            let entry = checkpoints.entry(of: run.source)
+            return SpoolRecord.Origin(
+                input: accounts[source.input].input,
+                device: entry?.device ?? 0,
+                inode: entry?.inode ?? 0,
+                first: run.first,
+                end: run.end,
+                records: Int(run.records)
+            )
+        }
+    }
+
+    /// Notes that an aggregate's copy is written.
+    ///
+    /// - Parameter isSafe: whether it would outlive a crash: then the checkpoints may pass its records.
+    package func copied(_ aggregate: SealedAggregate, at location: SpoolLocation, isSafe: Bool) {
+        aggregate.origin.copy = location
+        guard isSafe, !aggregate.origin.arePositionsSettled else { return }
+        aggregate.origin.arePositionsSettled = true
+        settle(aggregate.origin.runs)
+    }
+
+    /// Notes that an aggregate is given up: its copy in the spool will be sent.
+    package func handOver(_ aggregate: SealedAggregate) {
+        move(aggregate.origin.runs, to: .spooled)
+        if !aggregate.origin.arePositionsSettled, let copy = aggregate.origin.copy {
+            unsafeCopies[copy] = aggregate.origin.runs
+        }
+    }
+
+    /// Notes whose records an aggregate holds that came back from the spool.
+    package func cameBack(_ location: SpoolLocation, _ origins: [SpoolRecord.Origin]) { backlog[location] = origins }
+
+    // MARK: dead letters
+
+    /// Settles a record that went to the dead letters, or was dropped because they are full.
+    package func bury(_ run: Run, isKept: Bool) {
+        move([run], to: isKept ? .deadLettered : .dropped)
+        settle([run])
+    }
+
+    // MARK: positions
+
+    private func move(_ runs: [Run], to place: Ledger.Place) {
+        for run in runs {
+            guard let input = sources[run.source]?.input else { continue }
+            ledger.move(.init(records: Int(run.records), bytes: run.bytes), of: input, from: .inFlight, to: place)
+        }
     }
 
     private func settle(_ runs: [Run]) {

@@ -35,6 +35,8 @@ public struct LaneCounters: ~Copyable, Sendable {
     public let recordsDelivered = Atomic<Int>(0)
     public let bytesDelivered = Atomic<Int>(0)
     public let aggregatesDelivered = Atomic<Int>(0)
+    /// Kinesis records that went to the spool, because they could not be delivered.
+    public let aggregatesSpooled = Atomic<Int>(0)
     /// Kinesis records that were refused and sent again.
     public let retried = Atomic<Int>(0)
     public let throttled = Atomic<Int>(0)

@@ -47,7 +47,8 @@ public struct LogLine: LogHandler {
         return line + "\n"
     }
 
-    private static func timestamp(_ milliseconds: Int64) -> String {
+    /// `2026-11-21T01:40:00.123Z`.
+    static func timestamp(_ milliseconds: Int64) -> String {
         let time = SigningTime(unixSeconds: milliseconds / 1000).text
         func part(_ from: Int, _ count: Int) -> Substring { time.dropFirst(from).prefix(count) }
         let fraction = String(1000 + milliseconds % 1000).dropFirst()

@@ -1,0 +1,129 @@
+import Bytes
+import Kinesis
+package import Platform
+
+// Concurrency: belongs to the spool's thread.
+
+/// Records that could not be delivered as they are: a file a day, a JSON object a line.
+///
+///     {"time":"2026-11-21T01:40:00.123Z","reason":"…","input":"app","source":"/var/log/a.log","first":0,"end":17,"text":"…"}
+///
+/// `text` where the record is UTF-8, else `data` in base64. All files together stay below a limit: what finds no room any
+/// more is dropped and counted.
+package struct DeadLetters: ~Copyable {
+    /// One record, and why it is here.
+    package struct Letter: Equatable, Sendable {
+        package var reason: String
+        package var input: String
+        /// The file, or whatever else it came from.
+        package var source: String
+        package var first: UInt64
+        package var end: UInt64
+        package var data: [UInt8]
+
+        package init(reason: String, input: String, source: String, first: UInt64, end: UInt64, data: [UInt8]) {
+            (self.reason, self.input, self.source) = (reason, input, source)
+            (self.first, self.end, self.data) = (first, end, data)
+        }
+    }
+
+    package let folder: String
+    private let maxSize: Int
+    private var size: Int
+    private var current: (day: String, file: Box)?
+    private var hasNewName = false
+
+    private final class Box {
+        let file: WrittenFile
+        var end: UInt64
+        init(_ path: String) throws(SystemError) {
+            file = try WrittenFile(path)
+            end = try FileStatus(of: path).size
+        }
+    }
+
+    /// - Parameters:
+    ///   - folder: made with the first letter.
+    ///   - maxSize: bytes of all files.
+    package init(_ folder: String, maxSize: Int) {
+        (self.folder, self.maxSize) = (folder, maxSize)
+        size = Self.files(in: folder).reduce(0) { $0 + Int(clamping: (try? FileStatus(of: $1))?.size ?? 0) }
+    }
+
+    /// The files of a folder, the oldest first.
+    package static func files(in folder: String) -> [String] {
+        ((try? Folder.entries(of: folder)) ?? []).map(\.name).filter { $0.hasSuffix(".jsonl") }.sorted()
+            .map { folder + "/" + $0 }
+    }
+
+    /// Adds a letter; it is safe after the next `sync`.
+    ///
+    /// - Returns: false when there is no room for it.
+    package mutating func append(_ letter: Letter, milliseconds: Int64) throws(SystemError) -> Bool {
+        let line = Self.line(letter, milliseconds: milliseconds)
+        guard size + line.count <= maxSize else { return false }
+        let day = String(LogLine.timestamp(milliseconds).prefix(10))
+        if current?.day != day {
+            try sync()
+            try Folder.create(folder)
+            current = (day, try Box("\(folder)/\(day).jsonl"))
+            hasNewName = true
+        }
+        guard let box = current?.file else { return false }
+        // What a crash left of a line does not make the next one unreadable.
+        if box.end > 0, hasNewName, try Folder.lastByte(of: "\(folder)/\(day).jsonl") != 10 {
+            try box.file.write([10], at: box.end)
+            box.end += 1
+        }
+        try box.file.write(line, at: box.end)
+        box.end += UInt64(line.count)
+        size += line.count
+        return true
+    }
+
+    /// Makes every letter safe.
+    package mutating func sync() throws(SystemError) {
+        guard let current else { return }
+        try current.file.file.sync()
+        if hasNewName {
+            try Folder.sync(folder)
+            hasNewName = false
+        }
+    }
+
+    static func line(_ letter: Letter, milliseconds: Int64) -> [UInt8] {
+        let text = String(validating: letter.data, as: UTF8.self)
+        let value = WireValue.object([
+            "time": .text(LogLine.timestamp(milliseconds)), "reason": .text(letter.reason),
+            "input": .text(letter.input),
+            "source": .text(letter.source), "first": .integer(Int64(clamping: letter.first)),
+            "end": .integer(Int64(clamping: letter.end)), "text": text.map { .text($0) },
+            "data": text == nil ? .data(letter.data) : nil,
+        ])
+        return WireFormat.json.encode(value) + [10]
+    }
+
+    /// Reads a line back; nil when it is none.
+    package static func read(_ line: [UInt8]) -> (time: String, letter: Letter)? {
+        guard let value = try? WireFormat.json.read(line.span) else { return nil }
+        func text(_ name: String) -> String? { value[name]?.text(in: line.span) }
+        guard let time = text("time"), let reason = text("reason"), let input = text("input") else { return nil }
+        let data: [UInt8]
+        if let text = text("text") {
+            data = Array(text.utf8)
+        } else if let decoded = value["data"]?.data(in: line.span, as: .json) {
+            data = decoded
+        } else {
+            return nil
+        }
+        let letter = Letter(
+            reason: reason,
+            input: input,
+            source: text("source") ?? "",
+            first: UInt64(clamping: value["first"]?.integer ?? 0),
+            end: UInt64(clamping: value["end"]?.integer ?? 0),
+            data: data
+        )
+        return (time, letter)
+    }
+}

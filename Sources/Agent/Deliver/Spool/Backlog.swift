@@ -1,0 +1,133 @@
+import Bytes
+import Kinesis
+import Platform
+
+// Concurrency: belongs to its lane's thread; only the spool behind it is shared.
+
+/// What a lane has on its disk: gives aggregates away, takes them back, and keeps the books about it.
+final class Backlog {
+    private let spool: Spool
+    private let settlement: Settlement
+    /// Aggregates whose copies are being written: their memory must stay.
+    private var writing: [Int: (aggregate: SealedAggregate, isHeld: Bool)] = [:]
+    private var burying: [Int: Run] = [:]
+    private var nextToken = 0
+    private var delivered: [SpoolLocation] = []
+    /// Bytes of aggregates that came back and are not settled.
+    private(set) var bytesInMemory = 0
+
+    init(_ spool: Spool, _ settlement: Settlement) { (self.spool, self.settlement) = (spool, settlement) }
+
+    /// Bytes of aggregates that would find room on the disk.
+    var room: Int { spool.room }
+
+    /// Whether nothing is owed; nil while the disk has not heard of everything.
+    var isEmpty: Bool? { delivered.isEmpty ? spool.isEmpty : nil }
+
+    var owedBytes: Int { spool.owedBytes }
+
+    /// Whether nothing is on its way to the disk.
+    var isIdle: Bool { writing.isEmpty && burying.isEmpty }
+
+    /// Writes copies of aggregates.
+    ///
+    /// - Parameter isHeld: they are sent from memory as well; otherwise the spool has them from now on.
+    func write(_ aggregates: [SealedAggregate], isHeld: Bool) {
+        let milliseconds = Machine.wallMilliseconds()
+        spool.write(
+            aggregates.map { aggregate in
+                nextToken += 1
+                writing[nextToken] = (aggregate, isHeld)
+                aggregate.origin.hasCopy = true
+                let origins = settlement.origins(of: aggregate)
+                return unsafe Spool.Write(
+                    token: nextToken,
+                    record: SpoolRecord(aggregate, origins: origins, milliseconds: milliseconds),
+                    data: aggregate.unsafeData,
+                    isHeld: isHeld
+                )
+            }
+        )
+    }
+
+    /// Gives up aggregates whose copies are written: they come back when there is time for them.
+    func letGo(_ aggregates: [SealedAggregate]) {
+        for aggregate in aggregates { settlement.handOver(aggregate) }
+        spool.letGo(aggregates.compactMap(\.origin.copy))
+    }
+
+    /// Puts a record among the dead letters; its position settles when it is safe there.
+    func bury(_ letter: DeadLetters.Letter, _ run: Run) {
+        nextToken += 1
+        burying[nextToken] = run
+        spool.bury(letter, token: nextToken)
+    }
+
+    /// Keeps the shard map on the disk.
+    func keep(_ map: ShardMap, of stream: String, at path: String) {
+        spool.keep(shardMap: ShardMapFile.encode(map, of: stream), at: path)
+    }
+
+    /// Asks for so many bytes of what is owed.
+    func want(_ bytes: Int) { if spool.owedBytes > 0 || bytes == 0 { spool.want(bytes) } }
+
+    /// Settles an aggregate that Kinesis has.
+    func settle(_ aggregate: SealedAggregate) {
+        if aggregate.isBacklog { bytesInMemory -= aggregate.size }
+        if let copy = settlement.settle(aggregate) { delivered.append(copy) }
+    }
+
+    /// Says that `piece` took the place of what came back.
+    func regrouped(_ aggregate: SealedAggregate, into pieces: [SealedAggregate]) {
+        guard aggregate.isBacklog else { return }
+        bytesInMemory += pieces.reduce(-aggregate.size) { $0 + $1.size }
+    }
+
+    /// Tells the spool which copies nobody needs any more.
+    func tellDelivered() {
+        spool.delivered(delivered)
+        delivered.removeAll(keepingCapacity: true)
+    }
+
+    /// Takes the spool's events and returns the aggregates that came back.
+    func exchange(_ pool: BufferPool, now: ContinuousClock.Instant) -> [SealedAggregate] {
+        var back: [SealedAggregate] = []
+        for event in spool.takeEvents() {
+            switch event {
+            case .written(let token, let location, let isSafe):
+                guard let (aggregate, isHeld) = writing.removeValue(forKey: token) else { continue }
+                if aggregate.origin.unsettled == 0 {
+                    // Kinesis was faster than the disk.
+                    delivered.append(location)
+                    continue
+                }
+                settlement.copied(aggregate, at: location, isSafe: isSafe)
+                if !isHeld { settlement.handOver(aggregate) }
+            case .owed(let owed):
+                let aggregate = SealedAggregate(
+                    restored: owed.bytes.span.extracting(owed.data),
+                    recordCount: owed.record.recordCount,
+                    userBytes: owed.record.userBytes,
+                    key: owed.record.key,
+                    hashes: owed.record.hashes,
+                    copy: owed.location,
+                    receipt: now,
+                    pool: pool
+                )
+                settlement.cameBack(owed.location, owed.record.origins)
+                bytesInMemory += aggregate.size
+                back.append(aggregate)
+            case .buried(let token, let isKept):
+                if let run = burying.removeValue(forKey: token) { settlement.bury(run, isKept: isKept) }
+            }
+        }
+        return back
+    }
+
+    /// Ends the spool's thread; what it could write is settled.
+    func stop(_ pool: BufferPool) {
+        tellDelivered()
+        spool.stop()
+        _ = exchange(pool, now: .now)
+    }
+}

@@ -1,0 +1,259 @@
+import Bytes
+import Kinesis
+import Platform
+
+/// The file of a segment: a header, records, and once it is closed an index of them.
+///
+///     "PENSPOOL", version, 0, number, milliseconds since 1970, zeros, CRC-32C of it all          64 bytes
+///     records (SpoolRecord)
+///     "PSr1", length, CRC-32C, kind 2, the contents as JSON and spaces
+///     "PSEGEND1", where the index begins, CRC-32C of both, 0                                      24 bytes
+package enum SpoolSegment {
+    static let version: UInt32 = 1
+    static let headerSize = Int(SpoolIndex.begin)
+    static let trailerSize = 24
+
+    static func name(_ number: UInt64) -> String {
+        let digits = String(number)
+        return String(repeating: "0", count: max(0, 16 - digits.count)) + digits + suffix
+    }
+
+    static let suffix = ".spool"
+
+    static func number(ofFile name: String) -> UInt64? {
+        guard name.hasSuffix(suffix) else { return nil }
+        return UInt64(name.dropLast(suffix.count))
+    }
+
+    // MARK: header
+
+    static func header(_ number: UInt64, milliseconds: Int64) -> [UInt8] {
+        var out = ByteWriter(capacity: 64)
+        out.append("PENSPOOL")
+        out.append(integer: version)
+        out.append(integer: UInt32(0))
+        out.append(integer: number)
+        out.append(integer: milliseconds)
+        while out.count < headerSize - 4 { out.append(0) }
+        out.append(integer: out.withBytes { CRC32C($0).value })
+        return out.array
+    }
+
+    enum Header: Equatable {
+        case good(number: UInt64, milliseconds: Int64)
+        case newer(Int)
+        case damaged
+    }
+
+    static func readHeader(_ bytes: Span<UInt8>) -> Header {
+        guard bytes.count >= headerSize, bytes.array(0..<8) == Array("PENSPOOL".utf8) else { return .damaged }
+        let version = bytes.integer(at: 8, as: UInt32.self)
+        let sum = CRC32C(bytes.extracting(0..<headerSize - 4)).value
+        guard sum == bytes.integer(at: headerSize - 4, as: UInt32.self) else { return .damaged }
+        guard version <= Self.version else { return .newer(Int(version)) }
+        return .good(
+            number: bytes.integer(at: 16, as: UInt64.self),
+            milliseconds: Int64(bitPattern: bytes.integer(at: 24, as: UInt64.self))
+        )
+    }
+
+    // MARK: contents
+
+    /// What a segment holds, as its index says it.
+    package struct Contents: Equatable {
+        package var records = 0
+        package var amounts: [String: Ledger.Amount] = [:]
+        /// For each file the first and last position.
+        package var files: [File: ClosedRange<UInt64>] = [:]
+        /// Stretches that hold no record: they were damaged when the segment was closed.
+        package var damaged: [Range<UInt64>] = []
+
+        package struct File: Hashable, Sendable {
+            package var input: String
+            package var device: UInt64
+            package var inode: UInt64
+        }
+
+        mutating func add(_ record: SpoolRecord) {
+            records += 1
+            for origin in record.origins {
+                amounts[origin.input, default: .init()] += origin.amount
+                let file = File(input: origin.input, device: origin.device, inode: origin.inode)
+                let range = files[file] ?? origin.first...origin.end
+                files[file] = min(range.lowerBound, origin.first)...max(range.upperBound, origin.end)
+            }
+        }
+    }
+
+    /// What is written behind the records of a segment when it is closed.
+    static func ending(_ contents: Contents, at offset: UInt64) -> [UInt8] {
+        let value = WireValue.object([
+            "records": .integer(Int64(contents.records)),
+            "inputs": .list(
+                contents.amounts.sorted { $0.key < $1.key }.map { name, amount in
+                    .object([
+                        "input": .text(name), "records": .integer(Int64(amount.records)),
+                        "bytes": .integer(Int64(amount.bytes)),
+                    ])
+                }
+            ),
+            "files": .list(
+                contents.files.map { file, range in
+                    .object([
+                        "input": .text(file.input), "device": .text(String(file.device)),
+                        "inode": .text(String(file.inode)), "first": .integer(Int64(clamping: range.lowerBound)),
+                        "end": .integer(Int64(clamping: range.upperBound)),
+                    ])
+                }
+            ),
+            "damaged": .list(
+                contents.damaged.map {
+                    .list([.integer(Int64(clamping: $0.lowerBound)), .integer(Int64(clamping: $0.upperBound))])
+                }
+            ),
+        ])
+        var body = WireFormat.json.encode(value)
+        while body.count % 8 != 0 { body.append(UInt8(ascii: " ")) }
+        var rest = ByteWriter(capacity: body.count + 64)
+        rest.append(integer: UInt32(2))
+        rest.append(body.span)
+        var out = ByteWriter(capacity: body.count + 64)
+        out.append(SpoolRecord.magic.span)
+        out.append(integer: UInt32(16 + body.count))
+        out.append(integer: rest.withBytes { CRC32C($0).value })
+        rest.withBytes { out.append($0) }
+        var trailer = ByteWriter(capacity: trailerSize)
+        trailer.append("PSEGEND1")
+        trailer.append(integer: offset)
+        trailer.append(integer: trailer.withBytes { CRC32C($0).value })
+        trailer.append(integer: UInt32(0))
+        trailer.withBytes { out.append($0) }
+        return out.array
+    }
+
+    /// The contents of a closed segment and where its records end; nil when it is not closed.
+    static func readEnding(
+        of file: borrowing ReadableFile,
+        size: UInt64
+    ) throws(SystemError) -> (contents: Contents, end: UInt64)? {
+        guard size >= UInt64(headerSize + trailerSize) else { return nil }
+        let trailer = try file.bytes(at: size - UInt64(trailerSize), count: trailerSize)
+        guard trailer.count == trailerSize, Array(trailer[0..<8]) == Array("PSEGEND1".utf8),
+            CRC32C(trailer.span.extracting(0..<16)).value == trailer.span.integer(at: 16, as: UInt32.self)
+        else { return nil }
+        let end = trailer.span.integer(at: 8, as: UInt64.self)
+        guard end >= UInt64(headerSize), end + 16 <= size - UInt64(trailerSize), size - end < 1 << 30 else {
+            return nil
+        }
+        let bytes = try file.bytes(at: end, count: Int(size - end) - trailerSize)
+        guard bytes.count >= 16, bytes.span.integer(at: 4, as: UInt32.self) == UInt32(bytes.count),
+            CRC32C(bytes.span.extracting(12...)).value == bytes.span.integer(at: 8, as: UInt32.self),
+            bytes.span.integer(at: 12, as: UInt32.self) == 2
+        else { return nil }
+        let body = Array(bytes[16...])
+        guard let value = try? WireFormat.json.read(body.span) else { return nil }
+        return (contents(value, body), end)
+    }
+
+    private static func contents(_ value: WireValue, _ body: [UInt8]) -> Contents {
+        func text(_ value: WireValue?) -> String { value?.text(in: body.span) ?? "" }
+        func number(_ value: WireValue?) -> UInt64 { UInt64(clamping: value?.integer ?? 0) }
+        var contents = Contents()
+        contents.records = Int(number(value["records"]))
+        for input in value["inputs"]?.list ?? [] {
+            contents.amounts[text(input["input"])] = .init(
+                records: Int(number(input["records"])),
+                bytes: Int(number(input["bytes"]))
+            )
+        }
+        for file in value["files"]?.list ?? [] {
+            let key = Contents.File(
+                input: text(file["input"]),
+                device: UInt64(text(file["device"])) ?? 0,
+                inode: UInt64(text(file["inode"])) ?? 0
+            )
+            let (first, end) = (number(file["first"]), number(file["end"]))
+            contents.files[key] = first...max(first, end)
+        }
+        for range in value["damaged"]?.list ?? [] {
+            guard let ends = range.list, ends.count == 2 else { continue }
+            contents.damaged.append(number(ends[0])..<max(number(ends[0]), number(ends[1])))
+        }
+        return contents
+    }
+
+    // MARK: records
+
+    /// Reads the whole record at `offset`; nil when there is none, or a damaged one.
+    static func record(
+        of file: borrowing ReadableFile,
+        at offset: UInt64,
+        before end: UInt64
+    ) throws(SystemError) -> [UInt8]? {
+        // Most records are not larger than this: one call reads them.
+        let most = Int(clamping: end - min(end, offset))
+        var bytes = try file.bytes(at: offset, count: min(most, 56 << 10))
+        guard let length = SpoolRecord.length(bytes.span), length <= most else { return nil }
+        if length > bytes.count {
+            bytes += try file.bytes(at: offset + UInt64(bytes.count), count: length - bytes.count)
+        }
+        guard bytes.count >= length else { return nil }
+        bytes.removeLast(bytes.count - length)
+        return SpoolRecord.kind(ofWhole: bytes.span) == 1 ? bytes : nil
+    }
+
+    /// The next whole record at or after `offset`: behind damage.
+    static func nextRecord(
+        of file: borrowing ReadableFile,
+        from offset: UInt64,
+        before end: UInt64
+    ) throws(SystemError) -> UInt64? {
+        var at = (offset + 7) / 8 * 8
+        while at + UInt64(SpoolRecord.fixedSize) <= end {
+            let bytes = try file.bytes(at: at, count: Int(min(1 << 20, end - at)))
+            guard bytes.count >= 16 else { return nil }
+            var candidates: [UInt64] = []
+            var index = 0
+            while index + 4 <= bytes.count {
+                if bytes[index] == SpoolRecord.magic[0], bytes[index + 1] == SpoolRecord.magic[1],
+                    bytes[index + 2] == SpoolRecord.magic[2], bytes[index + 3] == SpoolRecord.magic[3]
+                {
+                    candidates.append(at + UInt64(index))
+                }
+                index += 8
+            }
+            for candidate in candidates where try record(of: file, at: candidate, before: end) != nil {
+                return candidate
+            }
+            at += UInt64(bytes.count) / 8 * 8
+        }
+        return nil
+    }
+
+    /// What a segment without an index holds: read from its first record on.
+    ///
+    /// - Parameter take: gets each record, with where it begins and ends.
+    /// - Returns: the contents, where the last whole record ends, and how many bytes stand behind it.
+    static func scan(
+        _ file: borrowing ReadableFile,
+        size: UInt64,
+        from begin: UInt64 = SpoolIndex.begin,
+        _ take: (SpoolRecord, Range<UInt64>) -> Void = { _, _ in }
+    ) throws(SystemError) -> (contents: Contents, end: UInt64, torn: UInt64) {
+        var contents = Contents()
+        var at = begin
+        while at < size {
+            if let bytes = try record(of: file, at: at, before: size), let read = SpoolRecord.readChecked(bytes.span) {
+                contents.add(read.record)
+                take(read.record, at..<at + UInt64(bytes.count))
+                at += UInt64(bytes.count)
+            } else if let next = try nextRecord(of: file, from: at + 8, before: size) {
+                contents.damaged.append(at..<next)
+                at = next
+            } else {
+                return (contents, at, size - at)
+            }
+        }
+        return (contents, at, 0)
+    }
+}

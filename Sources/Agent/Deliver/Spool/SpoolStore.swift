@@ -1,0 +1,419 @@
+import Bytes
+package import Kinesis
+package import Platform
+
+// Concurrency: belongs to one thread: the spool's, or a command's.
+
+/// The spool's files: segments that are only ever added to, and the position up to which everything is delivered.
+///
+/// A segment is never written again once another process has begun: what a crash left of it is cut off, closed, and read.
+/// It is removed when all of it is delivered; one with damage in it is renamed instead, so that it can be looked into.
+package final class SpoolStore {
+    package struct Limits: Equatable, Sendable {
+        /// Bytes of all files.
+        package var maxSize: Int
+        /// Bytes that stay free on the file system.
+        package var keepFree: Int
+
+        package init(maxSize: Int, keepFree: Int) { (self.maxSize, self.keepFree) = (maxSize, keepFree) }
+
+        /// A small part of the whole, so that space comes back in time.
+        var segmentSize: Int { min(64 << 20, max(2 << 20, maxSize / 8)) }
+    }
+
+    /// What was found when the spool was opened.
+    package struct Found {
+        /// Owed records by input.
+        package var amounts: [String: Ledger.Amount] = [:]
+        package var records = 0
+        package var segments = 0
+        /// Bytes of records that a crash had left unfinished, and of others that were damaged.
+        package var torn: UInt64 = 0
+        package var damaged: UInt64 = 0
+        /// Files that are not what they should be; they were given other names.
+        package var setAside: [String] = []
+        package var positionWasLost = false
+    }
+
+    package enum Fault: Error, Equatable, CustomStringConvertible {
+        case newer(path: String, version: Int)
+        case system(SystemError)
+
+        package var description: String {
+            switch self {
+            case .newer(let path, let version):
+                "\(path) was written by a newer penstock (version \(version)): install that one again, or move the file away"
+            case .system(let error): "\(error)"
+            }
+        }
+    }
+
+    package let folder: String
+    private var limits: Limits
+    package private(set) var index = SpoolIndex()
+    package private(set) var found = Found()
+
+    private let position: SpoolPosition
+    private var active: Active?
+    private var nextNumber: UInt64
+    /// Bytes of all files, by name.
+    private var sizes: [String: Int]
+    /// Names that were made since the folder was synced.
+    private var hasNewNames = false
+    /// The segment that was read last.
+    private var reading: (number: UInt64, file: FileBox)?
+    /// Segments in which damage was met.
+    private var damaged: Set<UInt64> = []
+
+    /// The segment that is written to.
+    private final class Active {
+        let number: UInt64
+        let path: String
+        let file: WrittenFile
+        var end = SpoolIndex.begin
+        var syncedEnd = SpoolIndex.begin
+        /// Up to here the kernel was told to begin writing.
+        var startedEnd = SpoolIndex.begin
+        var contents = SpoolSegment.Contents()
+
+        init(number: UInt64, path: String, milliseconds: Int64) throws(SystemError) {
+            (self.number, self.path) = (number, path)
+            file = try WrittenFile(path)
+            try file.write(SpoolSegment.header(number, milliseconds: milliseconds), at: 0)
+        }
+    }
+
+    private final class FileBox {
+        let file: ReadableFile
+        let size: UInt64
+        init(_ path: String) throws(SystemError) {
+            file = try ReadableFile(path)
+            size = try file.status().size
+        }
+    }
+
+    /// Room for the index that closes a segment.
+    private static let endingReserve = 256 << 10
+    /// Bytes after which the kernel is told to write, so that a sync finds little left to do.
+    private static let startWritingBytes: UInt64 = 1 << 20
+
+    /// Opens the spool in `folder`, which is created if it is not there.
+    ///
+    /// Reads the end of each segment, and whole only what a crash left open: one segment.
+    package init(_ folder: String, _ limits: Limits) throws(Fault) {
+        (self.folder, self.limits) = (folder, limits)
+        do throws(SystemError) {
+            try Folder.create(folder)
+            position = try SpoolPosition(folder + "/position")
+            sizes = [:]
+            for entry in try Folder.entries(of: folder) {
+                sizes[entry.name] = Int(clamping: try FileStatus(of: folder + "/" + entry.name).size)
+            }
+        } catch { throw .system(error) }
+        let numbers = sizes.keys.compactMap(SpoolSegment.number(ofFile:)).sorted()
+        // Never a number that may have been given before: a position would be taken for the new segment's.
+        nextNumber = max(numbers.last ?? 0, position.value.segment) + 1
+        found.positionWasLost = position.isDamaged
+        for number in numbers {
+            let newer: Int?
+            do throws(SystemError) { newer = try open(number, isLast: number == numbers.last) } catch {
+                throw .system(error)
+            }
+            if let newer { throw .newer(path: path(number), version: newer) }
+        }
+    }
+
+    private func path(_ number: UInt64) -> String { folder + "/" + SpoolSegment.name(number) }
+
+    /// Takes in one segment of an earlier run.
+    ///
+    /// - Returns: the segment's version, when it is one that we do not know.
+    private func open(_ number: UInt64, isLast: Bool) throws(SystemError) -> Int? {
+        let (path, name, start) = (path(number), SpoolSegment.name(number), position.value)
+        guard number >= start.segment else {
+            try remove(name)
+            return nil
+        }
+        let box = try FileBox(path)
+        let size = box.size
+        let first = try box.file.bytes(at: 0, count: SpoolSegment.headerSize)
+        let header = SpoolSegment.readHeader(first.span)
+        if case .newer(let version) = header { return version }
+        guard case .good(number, _) = header else {
+            // The newest may have been created, and no more: nothing was promised of it.
+            let found = try SpoolSegment.nextRecord(of: box.file, from: SpoolIndex.begin, before: size)
+            if isLast, found == nil {
+                self.found.torn += size
+                try remove(name)
+            } else {
+                self.found.setAside.append(try setAside(name))
+            }
+            return nil
+        }
+        var contents: SpoolSegment.Contents
+        let end: UInt64
+        if let ending = try SpoolSegment.readEnding(of: box.file, size: size) {
+            (contents, end) = ending
+        } else {
+            let scanned = try SpoolSegment.scan(box.file, size: size)
+            (contents, end) = (scanned.contents, scanned.end)
+            found.torn += scanned.torn
+            try Self.close(try WrittenFile(path), contents, at: end)
+            sizes[name] = Int(clamping: try FileStatus(of: path).size)
+        }
+        let delivered = number == start.segment ? min(max(start.offset, SpoolIndex.begin), end) : SpoolIndex.begin
+        index.add(segment: number, end: end, isClosed: true, delivered: delivered)
+        for range in contents.damaged where range.lowerBound >= delivered {
+            index.skip(SpoolLocation(segment: number, offset: range.lowerBound), to: range.upperBound)
+            damaged.insert(number)
+            found.damaged += range.upperBound - range.lowerBound
+        }
+        if delivered > SpoolIndex.begin {
+            // A part of it is delivered: the records behind that are counted.
+            contents = try SpoolSegment.scan(box.file, size: end, from: delivered).contents
+        }
+        found.segments += 1
+        found.records += contents.records
+        for (input, amount) in contents.amounts { found.amounts[input, default: .init()] += amount }
+        return nil
+    }
+
+    // MARK: space
+
+    /// Bytes of all files.
+    package var size: Int { sizes.values.reduce(0, +) + (active.map { Int($0.end) } ?? 0) }
+
+    /// Bytes of records that may be added now.
+    package func room() throws(SystemError) -> Int {
+        let own = limits.maxSize - size - Self.endingReserve
+        return max(0, min(own, try Folder.freeBytes(folder) - limits.keepFree - Self.endingReserve))
+    }
+
+    /// Takes on other limits.
+    package func limit(to limits: Limits) { self.limits = limits }
+
+    // MARK: adding
+
+    /// Adds a record; it is safe after the next `sync`.
+    ///
+    /// - Parameter isHeld: whether the lane keeps the aggregate and will say what becomes of it.
+    package func append(
+        _ record: SpoolRecord,
+        _ data: UnsafeRawBufferPointer,
+        isHeld: Bool,
+        milliseconds: Int64
+    ) throws(SystemError) -> SpoolLocation {
+        let head = unsafe record.head(of: data)
+        if let active, active.end + UInt64(head.count + data.count) > UInt64(limits.segmentSize) {
+            try closeActive()
+        }
+        if active == nil { try begin(milliseconds) }
+        guard let active else { preconditionFailure("a segment was begun") }
+        try active.file.write(head, at: active.end)
+        unsafe try active.file.write(data, at: active.end + UInt64(head.count))
+        active.contents.add(record)
+        active.end += UInt64(head.count + data.count)
+        if active.end - active.startedEnd >= Self.startWritingBytes {
+            active.file.startWriting(active.startedEnd..<active.end)
+            active.startedEnd = active.end
+        }
+        return index.append(UInt64(head.count + data.count), isHeld: isHeld)
+    }
+
+    private func begin(_ milliseconds: Int64) throws(SystemError) {
+        let number = nextNumber
+        nextNumber += 1
+        active = try Active(number: number, path: path(number), milliseconds: milliseconds)
+        index.add(segment: number)
+        hasNewNames = true
+    }
+
+    /// Bytes that were added since the last sync.
+    package var unsyncedBytes: UInt64 { active.map { $0.end - $0.syncedEnd } ?? 0 }
+
+    /// Makes everything added safe.
+    package func sync() throws(SystemError) {
+        guard let active, active.end > active.syncedEnd else { return }
+        try active.file.sync()
+        if hasNewNames {
+            try Folder.sync(folder)
+            hasNewNames = false
+        }
+        active.syncedEnd = active.end
+    }
+
+    /// Gives up what was added since the last sync, after a sync has failed: the kernel may have dropped it.
+    ///
+    /// A new segment begins with the next record.
+    /// - Returns: where the first of them lay; those before, and in other segments, are safe.
+    package func abandonUnsynced() -> SpoolLocation? {
+        guard let active else { return nil }
+        let end = active.syncedEnd
+        index.cut(to: end)
+        index.closeNewest()
+        try? active.file.truncate(to: end)
+        sizes[SpoolSegment.name(active.number)] = Int(end)
+        self.active = nil
+        return SpoolLocation(segment: active.number, offset: end)
+    }
+
+    /// Finishes the segment that is written to; its records are safe then.
+    package func closeActive() throws(SystemError) {
+        guard let active else { return }
+        try Self.close(active.file, active.contents, at: active.end)
+        if hasNewNames {
+            try Folder.sync(folder)
+            hasNewNames = false
+        }
+        sizes[SpoolSegment.name(active.number)] = Int(clamping: try FileStatus(of: active.path).size)
+        index.closeNewest()
+        self.active = nil
+    }
+
+    private static func close(
+        _ file: borrowing WrittenFile,
+        _ contents: SpoolSegment.Contents,
+        at end: UInt64
+    ) throws(SystemError) {
+        let ending = SpoolSegment.ending(contents, at: end)
+        try file.write(ending, at: end)
+        try file.truncate(to: end + UInt64(ending.count))
+        try file.sync()
+    }
+
+    // MARK: reading
+
+    /// A record that is owed, with its data.
+    package struct Owed {
+        package var location: SpoolLocation
+        package var record: SpoolRecord
+        package var bytes: [UInt8]
+        package var data: Range<Int>
+    }
+
+    /// Takes the oldest record that is owed; the lane has it from now on.
+    ///
+    /// Damage is passed over and counted.
+    /// - Parameter unsynced: whether to take also what is not safe yet.
+    package func takeOwed(unsynced: Bool = false) throws(SystemError) -> Owed? {
+        while let location = index.nextOwed() {
+            if let active, !unsynced, location.segment == active.number, location.offset >= active.syncedEnd {
+                return nil
+            }
+            let box = try box(location.segment)
+            let end = index.end(of: location.segment) ?? location.offset
+            if let bytes = try SpoolSegment.record(of: box.file, at: location.offset, before: end),
+                let (record, data) = SpoolRecord.readChecked(bytes.span)
+            {
+                index.take(location, length: UInt64(bytes.count))
+                return Owed(location: location, record: record, bytes: bytes, data: data)
+            }
+            let next = try SpoolSegment.nextRecord(of: box.file, from: location.offset + 8, before: end) ?? end
+            damaged.insert(location.segment)
+            damagedBytes += Int(next - location.offset)
+            index.skip(location, to: next)
+        }
+        return nil
+    }
+
+    /// Bytes of records that were found damaged when they were to be sent.
+    package private(set) var damagedBytes = 0
+
+    private func box(_ number: UInt64) throws(SystemError) -> FileBox {
+        if let reading, reading.number == number { return reading.file }
+        let box = try FileBox(path(number))
+        reading = (number, box)
+        return box
+    }
+
+    // MARK: settling
+
+    package func deliver(_ location: SpoolLocation) { index.deliver(location) }
+
+    package func letGo(_ location: SpoolLocation) { index.letGo(location) }
+
+    /// Whether `settle` has something to do.
+    package var isSettled: Bool { position.value == settledPosition }
+
+    private var settledPosition: SpoolLocation {
+        index.position ?? SpoolLocation(segment: nextNumber, offset: SpoolIndex.begin)
+    }
+
+    /// Writes down what is delivered, and removes the segments that nobody needs any more.
+    ///
+    /// - Returns: names of segments with damage, which were renamed.
+    package func settle() throws(SystemError) -> [String] {
+        let done = index.takeDelivered()
+        if position.value != settledPosition { try position.write(settledPosition) }
+        var setAside: [String] = []
+        for number in done {
+            if reading?.number == number { reading = nil }
+            if damaged.contains(number) {
+                setAside.append(try self.setAside(SpoolSegment.name(number)))
+            } else {
+                try remove(SpoolSegment.name(number))
+            }
+        }
+        return setAside
+    }
+
+    private func remove(_ name: String) throws(SystemError) {
+        try Folder.remove(folder + "/" + name)
+        sizes[name] = nil
+    }
+
+    private func setAside(_ name: String) throws(SystemError) -> String {
+        let kept = name + ".damaged"
+        try Folder.move(folder + "/" + name, to: folder + "/" + kept)
+        sizes[kept] = sizes.removeValue(forKey: name)
+        return folder + "/" + kept
+    }
+}
+
+/// Up to where everything is delivered: two places in a file, written in turn, so that a torn write leaves the other.
+final class SpoolPosition {
+    private let file: WrittenFile
+    private(set) var value = SpoolLocation(segment: 0, offset: SpoolIndex.begin)
+    /// Something stands in the file, and neither place can be read.
+    let isDamaged: Bool
+    private var sequence: UInt64 = 0
+
+    private static let slot: UInt64 = 4096
+    private static let size = 40
+
+    init(_ path: String) throws(SystemError) {
+        file = try WrittenFile(path)
+        let bytes = try Folder.read(path, limit: 1 << 20)
+        var found = false
+        for place in [0, Int(Self.slot)] where bytes.count >= place + Self.size {
+            let slot = bytes.span.extracting(place..<place + Self.size)
+            guard slot.array(0..<8) == Array("PSPOSIT1".utf8),
+                CRC32C(slot.extracting(0..<32)).value == slot.integer(at: 32, as: UInt32.self)
+            else { continue }
+            let sequence = slot.integer(at: 8, as: UInt64.self)
+            if !found || sequence > self.sequence {
+                self.sequence = sequence
+                value = SpoolLocation(
+                    segment: slot.integer(at: 16, as: UInt64.self),
+                    offset: slot.integer(at: 24, as: UInt64.self)
+                )
+            }
+            found = true
+        }
+        isDamaged = !found && bytes.contains { $0 != 0 }
+    }
+
+    func write(_ location: SpoolLocation) throws(SystemError) {
+        var out = ByteWriter(capacity: Self.size)
+        out.append("PSPOSIT1")
+        out.append(integer: sequence + 1)
+        out.append(integer: location.segment)
+        out.append(integer: location.offset)
+        out.append(integer: out.withBytes { CRC32C($0).value })
+        out.append(integer: UInt32(0))
+        try file.write(out.array, at: (sequence + 1) % 2 * Self.slot)
+        try file.sync()
+        sequence += 1
+        value = location
+    }
+}
