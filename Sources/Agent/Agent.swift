@@ -105,6 +105,7 @@ public final class Agent: Sendable {
         let spool = try Self.openSpool(configuration, once: once, bell: parts.bell, ledger, log)
         let lockHolder = LockHolder(lock)
         checkpoints.setBell(parts.supervisorBell)
+        ledger.setBell(parts.supervisorBell)
         supervisor = Thread("penstock-state") {
             // Top to bottom: everything starts, runs, and ends here.
             let collectors = feeds.map { feed in
@@ -144,18 +145,20 @@ public final class Agent: Sendable {
                 bell.prepareToSleep()
                 if control.end == nil {
                     let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
-                    bell.wait(atMost: checkpoints.isDirty ? lastWrite + pause - .now : nil)
+                    bell.wait(atMost: checkpoints.isDirty || ledger.isDirty ? lastWrite + pause - .now : nil)
                 }
                 bell.wake()
                 let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
-                guard checkpoints.isDirty, .now - lastWrite >= pause else { continue }
+                guard checkpoints.isDirty || ledger.isDirty, .now - lastWrite >= pause else { continue }
                 Self.write(checkpoints, log)
+                Self.write(ledger, folder, log)
                 lastWrite = .now
             }
             for feed in feeds { feed.stop() }
             for collector in collectors { collector.join() }
             lane.join()
             Self.write(checkpoints, log)
+            Self.write(ledger, folder, log)
             lockHolder.release()
             ending.end.withLock { end in
                 switch control.end {
@@ -266,6 +269,12 @@ public final class Agent: Sendable {
     private static func write(_ checkpoints: Checkpoints, _ log: Logger) {
         do { try checkpoints.writeIfChanged() } catch {
             log.error("checkpoints cannot be written, trying again", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private static func write(_ ledger: Ledger, _ folder: String, _ log: Logger) {
+        do { try ledger.write(folder) } catch {
+            log.debug("the ledger cannot be written", metadata: ["reason": "\(error)"])
         }
     }
 

@@ -59,7 +59,8 @@ public enum Folder {
 
     /// Replaces `path` by `bytes` so that a crash leaves the old file or the new one: write, fsync, rename, fsync of the
     /// folder.
-    public static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) {
+    /// - Parameter isDurable: false leaves out what makes it outlive a crash of the machine.
+    public static func replace(_ path: String, with bytes: [UInt8], isDurable: Bool = true) throws(SystemError) {
         let temporary = path + ".new"
         let file = Descriptor(try check("open", temporary, unsafe clinux_open_write(temporary, 0o640)))
         var written = 0
@@ -73,8 +74,9 @@ public enum Folder {
             }
             written += count
         }
-        if fsync(file.number) != 0 { throw SystemError(call: "fsync", path: temporary, code: errno) }
+        if isDurable, fsync(file.number) != 0 { throw SystemError(call: "fsync", path: temporary, code: errno) }
         if unsafe rename(temporary, path) != 0 { throw SystemError(call: "rename", path: path, code: errno) }
+        guard isDurable else { return }
         let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
         try sync(parent.isEmpty ? "/" : parent)
     }

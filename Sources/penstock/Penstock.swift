@@ -16,7 +16,8 @@ struct Penstock: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Run.self, Check.self, Files.self, Demo.self, Local.self, Read.self, Decode.self, Completion.self,
+            Run.self, Check.self, Files.self, Demo.self, Local.self, Read.self, Decode.self, Spool.self,
+            Completion.self,
         ]
     )
 }

@@ -136,7 +136,7 @@ import Testing
             #expect(store.found.damaged + UInt64(store.damagedBytes) > 0, random.note)
             for (_, location) in owed { store.deliver(location) }
             let kept = try store.settle()
-            #expect(kept == [scratch["spool/" + name + ".damaged"]], random.note)
+            #expect(kept == [scratch["spool/" + name + ".rest"]], random.note)
         }
     }
 

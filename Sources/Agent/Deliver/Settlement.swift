@@ -77,12 +77,11 @@ package final class Settlement {
 
     /// Where an aggregate's records came from, as the spool writes it down.
     package func origins(of aggregate: SealedAggregate) -> [SpoolRecord.Origin] {
-        let accounts = ledger.accounts
-        return aggregate.origin.runs.compactMap { run in
+        aggregate.origin.runs.compactMap { run in
             guard let source = sources[run.source] else { return nil }
             let entry = checkpoints.entry(of: run.source)
             return SpoolRecord.Origin(
-                input: accounts[source.input].input,
+                input: ledger.name(of: source.input),
                 device: entry?.device ?? 0,
                 inode: entry?.inode ?? 0,
                 first: run.first,

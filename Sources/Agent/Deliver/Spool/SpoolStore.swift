@@ -57,7 +57,7 @@ package final class SpoolStore {
     private var active: Active?
     private var nextNumber: UInt64
     /// Bytes of all files, by name.
-    private var sizes: [String: Int]
+    fileprivate private(set) var sizes: [String: Int]
     /// Names that were made since the folder was synced.
     private var hasNewNames = false
     /// The segment that was read last.
@@ -146,7 +146,7 @@ package final class SpoolStore {
                 self.found.torn += size
                 try remove(name)
             } else {
-                self.found.setAside.append(try setAside(name))
+                self.found.setAside.append(try setAside(name, as: Self.damagedSuffix))
             }
             return nil
         }
@@ -349,7 +349,7 @@ package final class SpoolStore {
         for number in done {
             if reading?.number == number { reading = nil }
             if damaged.contains(number) {
-                setAside.append(try self.setAside(SpoolSegment.name(number)))
+                setAside.append(try self.setAside(SpoolSegment.name(number), as: Self.restSuffix))
             } else {
                 try remove(SpoolSegment.name(number))
             }
@@ -362,37 +362,91 @@ package final class SpoolStore {
         sizes[name] = nil
     }
 
-    private func setAside(_ name: String) throws(SystemError) -> String {
-        let kept = name + ".damaged"
+    /// Of a segment that cannot be read and was never sent.
+    static let damagedSuffix = ".damaged"
+    /// Of a segment of which everything is delivered but what was damaged.
+    static let restSuffix = ".rest"
+
+    private func setAside(_ name: String, as suffix: String) throws(SystemError) -> String {
+        let kept = name + suffix
         try Folder.move(folder + "/" + name, to: folder + "/" + kept)
         sizes[kept] = sizes.removeValue(forKey: name)
         return folder + "/" + kept
     }
 }
 
+extension SpoolStore {
+    /// The segments that were set aside, the oldest first.
+    var setAsidePaths: [String] {
+        sizes.keys.filter { $0.hasSuffix(Self.damagedSuffix) }.sorted().map { folder + "/" + $0 }
+    }
+
+    /// Adds the whole records of a segment that was set aside, so that they are owed again.
+    func salvage(_ path: String) throws(Fault) -> SpoolReport.Repaired {
+        do throws(SystemError) {
+            let file = try ReadableFile(path)
+            let size = try file.status().size
+            let end = try SpoolSegment.readEnding(of: file, size: size)?.end ?? size
+            let milliseconds = Machine.wallMilliseconds()
+            var (records, saved) = (0, SpoolIndex.begin)
+            var at = try SpoolSegment.nextRecord(of: file, from: SpoolIndex.begin, before: end)
+            while let offset = at {
+                if let bytes = try SpoolSegment.record(of: file, at: offset, before: end),
+                    let (record, data) = SpoolRecord.readChecked(bytes.span)
+                {
+                    try append(record, Array(bytes[data]), milliseconds: milliseconds)
+                    records += 1
+                    saved += UInt64(bytes.count)
+                    at = offset + UInt64(bytes.count) < end ? offset + UInt64(bytes.count) : nil
+                } else {
+                    at = try SpoolSegment.nextRecord(of: file, from: offset + 8, before: end)
+                }
+            }
+            try closeActive()
+            let name = String(path.dropFirst(folder.count + 1).dropLast(Self.damagedSuffix.count))
+            try Folder.move(path, to: folder + "/" + name + Self.restSuffix)
+            return .init(path: path, records: records, lostBytes: Int(clamping: end - min(end, saved)))
+        } catch { throw .system(error) }
+    }
+
+    private func append(_ record: SpoolRecord, _ data: [UInt8], milliseconds: Int64) throws(SystemError) {
+        var failure: SystemError?
+        unsafe data.withUnsafeBytes { data in
+            do throws(SystemError) {
+                _ = try unsafe append(record, data, isHeld: false, milliseconds: milliseconds)
+            } catch { failure = error }
+        }
+        if let failure { throw failure }
+    }
+}
+
 /// Up to where everything is delivered: two places in a file, written in turn, so that a torn write leaves the other.
 final class SpoolPosition {
     private let file: WrittenFile
-    private(set) var value = SpoolLocation(segment: 0, offset: SpoolIndex.begin)
+    private(set) var value: SpoolLocation
     /// Something stands in the file, and neither place can be read.
     let isDamaged: Bool
-    private var sequence: UInt64 = 0
+    private var sequence: UInt64
 
     private static let slot: UInt64 = 4096
     private static let size = 40
 
     init(_ path: String) throws(SystemError) {
         file = try WrittenFile(path)
-        let bytes = try Folder.read(path, limit: 1 << 20)
-        var found = false
+        (value, sequence, isDamaged) = Self.value(in: try Folder.read(path, limit: 1 << 20))
+    }
+
+    /// The position in a file's bytes.
+    static func value(in bytes: [UInt8]) -> (value: SpoolLocation, sequence: UInt64, isDamaged: Bool) {
+        var (value, latest, found) = (SpoolLocation(segment: 0, offset: SpoolIndex.begin), UInt64(0), false)
         for place in [0, Int(Self.slot)] where bytes.count >= place + Self.size {
             let slot = bytes.span.extracting(place..<place + Self.size)
             guard slot.array(0..<8) == Array("PSPOSIT1".utf8),
                 CRC32C(slot.extracting(0..<32)).value == slot.integer(at: 32, as: UInt32.self)
             else { continue }
             let sequence = slot.integer(at: 8, as: UInt64.self)
-            if !found || sequence > self.sequence {
-                self.sequence = sequence
+            if !found || sequence > latest {
+                latest = sequence
                 value = SpoolLocation(
                     segment: slot.integer(at: 16, as: UInt64.self),
                     offset: slot.integer(at: 24, as: UInt64.self)
@@ -400,7 +454,7 @@ final class SpoolPosition {
             }
             found = true
         }
-        isDamaged = !found && bytes.contains { $0 != 0 }
+        return (value, latest, !found && bytes.contains { $0 != 0 })
     }
 
     func write(_ location: SpoolLocation) throws(SystemError) {
