@@ -54,7 +54,9 @@ test-interop: deps
 
 bench: deps
 	$(BUILD) --product penstock
+	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
+	.venv/bin/python benchmarks/Spool/run.py
 
 format:
 	$(SWIFT) format -i -r $(SOURCES)

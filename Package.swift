@@ -55,6 +55,15 @@ let package = Package(
         .target(name: "Platform", dependencies: ["Bytes", "CLinux", "CCurl"], swiftSettings: strict),
         .target(name: "Bytes", dependencies: ["CCRC32C"], swiftSettings: strict),
 
+        // Measured by benchmarks/Spool/run.py.
+        .executableTarget(
+            name: "spool-benchmark",
+            dependencies: ["Agent", "Kinesis", "Platform", "Bytes"],
+            path: "benchmarks/Spool",
+            exclude: ["run.py"],
+            swiftSettings: strict
+        ),
+
         // C and C++: tiny typed shims, and the system's libraries by their Debian names.
         .target(name: "CLinux", path: "Sources/C/Linux", cSettings: [.define("_GNU_SOURCE")]),
         .target(

@@ -208,10 +208,12 @@ public struct Batcher {
         bytes -= size
 
         let live = size
-        if backlogBytes > 0, !call.isEmpty || (backlogAlone && isBacklogDue(flush, now)) {
+        if backlogBytes > 0, !call.isEmpty || (backlogAlone && (flush || backlogAfter <= now)) {
             fill(&call, &size, from: active.filter { !queues[$0].backlog.isEmpty }, isBacklog: true, now)
             backlogBytes -= size - live
-            if size > live { backlogAfter = now + limits.linger }
+            // Behind a full call there may be enough for another; else tokens gather for a linger.
+            let isFull = backlogBytes > 0 && size > limits.callBytes / 2
+            if size > live { backlogAfter = isFull ? now : now + limits.linger }
         }
         guard !call.isEmpty else { return [] }
         active.removeAll { queues[$0].isEmpty }
@@ -241,19 +243,6 @@ public struct Batcher {
         }
     }
 
-    /// Whether the backlog may make a call of its own: a full one, or what there is once a linger.
-    private mutating func isBacklogDue(_ flush: Bool, _ now: ContinuousClock.Instant) -> Bool {
-        if flush || backlogAfter <= now { return true }
-        var ready = 0
-        for index in active where !queues[index].backlog.isEmpty {
-            guard queues[index].blockedUntil(isBacklog: true, now: now) == nil else { continue }
-            // What its tokens let through at once; without tokens all of it.
-            ready += queues[index].byteBucket == nil ? queues[index].backlog.bytes : queues[index].backlog.head!.size
-            if ready >= limits.callBytes { return true }
-        }
-        return false
-    }
-
     /// When `next` may have something that it has not now; nil: not before something is added.
     public mutating func nextDue(
         now: ContinuousClock.Instant,
@@ -266,7 +255,7 @@ public struct Batcher {
         for index in active {
             if backlogAlone, !queues[index].backlog.isEmpty {
                 let free = queues[index].blockedUntil(isBacklog: true, now: now) ?? now
-                let when = isBacklogDue(flush, now) ? free : max(free, backlogAfter)
+                let when = flush ? free : max(free, backlogAfter)
                 due = min(due ?? when, when)
             }
             guard let head = queues[index].live.head else { continue }

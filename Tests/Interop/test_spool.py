@@ -219,3 +219,68 @@ def test_the_spool_command_lists_verifies_exports_and_repairs(outage, penstock, 
     figure(f"{repaired.strip().rsplit('/', 1)[1]}; {verdict}")
     # Two aggregates at most were hit by 64 bytes.
     assert 0 < len(verdict.lost) <= 2 * 260 and verdict.duplicated == 0
+
+
+def test_a_long_outage_drains_beside_live_lines_which_come_at_once(start_local, make_agent, logs, figure):
+    """Scaled: 250 MB over 16 shards here, 10 GB over 64 with PENSTOCK_SOAK. The agent paces itself by the shards' limits."""
+    shards, bytes_to_spool = (64, 10 << 30) if "PENSTOCK_SOAK" in os.environ else (16, 250 << 20)
+    first = start_local(f"logs:{shards}")
+    port = urllib.parse.urlsplit(first.url).port
+    linger, memory = 0.1, 128 << 20
+    agent = make_agent(
+        [logs / "bulk.log", logs / "live.log"], first.url, "logs", rate_limit=100, agent={"memory_limit": "128MiB"},
+        spool={"max_size": "12GiB", "keep_free": "0MiB"},
+    )
+    oracle.Source(9).write(logs / "live.log", 100)
+    run = agent.start()
+    until(lambda: settled(agent, logs / "live.log") > 0, 10, "the first lines")
+    first.stop()
+    bulk, path = oracle.Source(1), logs / "bulk.log"
+    began = time.monotonic()
+    while not path.exists() or path.stat().st_size < bytes_to_spool:
+        bulk.write(path, 100_000)
+    until(lambda: path.stat().st_size - settled(agent, path) < 3 << 20, 600, "the spool to take it")
+    took_in = path.stat().st_size / (time.monotonic() - began)
+    assert run.peak <= memory + (32 << 20)
+    spooled = spool(agent)
+
+    second = start_local(f"logs:{shards}", port=port)
+    run.wait_for("Kinesis answers again", timeout=30)
+    began, live = time.time(), oracle.Source(2)
+    # A quarter of the stream's rate, steadily, as long as the spool drains.
+    lines_a_step = int(shards * (1 << 20) / 4 / 217 / 100)
+    sent, next_step = [], time.monotonic()
+    with open(logs / "live.log", "ab", buffering=0) as file:
+        while "everything that was spooled is delivered" not in run.log:
+            file.write(b"".join(live.lines(lines_a_step)))
+            sent.append(time.time())
+            next_step += 0.01
+            time.sleep(max(0, next_step - time.monotonic()))
+            assert time.time() - began < 600, run.log
+    seconds = time.time() - began
+    until(lambda: settled(agent, logs / "live.log") == (logs / "live.log").stat().st_size, 20, "the last live line")
+    assert run.terminate() == 0, run.log
+
+    kinesis = oracle.client(second.url)
+    waits, live_bytes = [], 0
+    for shard in oracle.shards_of(kinesis, "logs"):
+        for record in oracle.ShardReader(kinesis, "logs", shard).kinesis_records():
+            first_line = oracle.LINE.search(record["Data"])
+            if first_line and first_line[1] == b"0002":
+                live_bytes += len(record["Data"]) + 1
+                step = int(first_line[2]) // lines_a_step
+                waits.append(record["ApproximateArrivalTimestamp"].timestamp() - sent[step])
+    waits.sort()
+    p99 = waits[int(len(waits) * 0.99)]
+    left = shards * (1 << 20) * seconds - live_bytes
+    verdict = oracle.verify(second.url, "logs", [bulk, live])
+    figure(
+        f"{spooled / 1e6:.0f} MB spooled at {took_in / 1e6:.0f} MB/s, drained in {seconds:.1f} s: {spooled / left:.2f} of what "
+        f"live lines left of {shards} MiB/s; live p50 {waits[len(waits) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms with a "
+        f"linger of {linger * 1000:.0f} ms; peak {run.peak / (1 << 20):.0f} MiB of {memory >> 20} + 32; {verdict}"
+    )
+    verdict.require_exact()
+    assert spooled >= 0.8 * left
+    # The oldest line of an aggregate waits the longest: what is measured is no shorter than any line's wait.
+    assert p99 <= 2 * linger
+    assert run.peak <= memory + (32 << 20)

@@ -41,12 +41,12 @@ import Testing
         #expect(batcher.next(now: now, flush: false).count == 1)
     }
 
-    @Test(arguments: [0.3, 1.0])
-    func `it takes four fifths and more of what live records leave of a shard, which find room at once`(share: Double)
-        throws
-    {
+    @Test(arguments: [(0.3, 3), (1.0, 3), (1.0, 40)])
+    func `it takes four fifths and more of what live records leave of a shard, which find room at once`(
+        share: Double,
+        shards: Int
+    ) throws {
         let start = ContinuousClock.now
-        let shards = 3
         var batcher = try BatcherTests.batcher(shards: shards, now: start) { $0.shardShare = share }
         var (backlogSent, liveSent, longest) = (0, 0, Duration.zero)
         var queued: [Int: ContinuousClock.Instant] = [:]
