@@ -284,3 +284,47 @@ def test_a_long_outage_drains_beside_live_lines_which_come_at_once(start_local, 
     # The oldest line of an aggregate waits the longest: what is measured is no shorter than any line's wait.
     assert p99 <= 2 * linger
     assert run.peak <= memory + (32 << 20)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def test_a_spool_of_ten_gigabytes_delays_the_start_by_less_than_a_second(outage, penstock, logs, figure):
+    """Real segments' heads and indices; what is between them is a hole, which no start reads."""
+    agent, run, restore = outage(spool={"max_size": "20GiB", "keep_free": "0MiB"})
+    path = logs / "app.log"
+    oracle.Source(1).write(path, 400_000)
+    until(lambda: path.stat().st_size - settled(agent, path) < 3 << 20, 30, "the spool to take what was read")
+    run.wait_for("Kinesis cannot be reached")
+    assert run.terminate() == 0, run.log
+    folder = agent.state / "spool" / "stream"
+    model = sorted(folder.glob("*.spool"))[0]
+    size = model.stat().st_size
+    assert size > 60 << 20
+    head, tail = bytearray(model.read_bytes()[:64]), model.read_bytes()[-16384:]
+    made = 0
+    for number in range(1000, 1000 + (10 << 30) // size + 1):
+        head[16:24] = number.to_bytes(8, "little")
+        head[60:64] = crc32c(head[:60]).to_bytes(4, "little")
+        with open(folder / f"{number:016}.spool", "wb") as file:
+            file.write(head)
+            file.seek(size - len(tail))
+            file.write(tail)
+        made += size
+    began = time.monotonic()
+    run = agent.start()
+    run.wait_for("penstock runs", timeout=20)
+    started = time.monotonic() - began
+    assert made >= 10 << 30 and "records of an earlier run wait" in run.log
+    run.wait_for("Kinesis cannot be reached")
+    stopped = time.monotonic()
+    assert run.terminate() == 0, run.log
+    stopped = time.monotonic() - stopped
+    figure(f"{made / (1 << 30):.1f} GiB in {(10 << 30) // size + 1} segments: started in {started * 1000:.0f} ms, stopped in {stopped:.1f} s")
+    assert started < 1.0
