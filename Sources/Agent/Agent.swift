@@ -100,7 +100,7 @@ public final class Agent: Sendable {
             )
         }
         let memory = max(16 << 20, configuration.agent.memoryLimit - feeds.count * Self.ringBytes - Self.baseMemory)
-        let (feeds, counters, ending, ended) = (feeds, counters, ending, ended)
+        let (feeds, counters, ending, ended, bell) = (feeds, counters, ending, ended, laneBell)
         let ledger = Ledger(inputs: inputs.map(\.name))
         let spool = try Self.openSpool(configuration, once: once, bell: parts.bell, ledger, log)
         let lockHolder = LockHolder(lock)
@@ -131,6 +131,7 @@ public final class Agent: Sendable {
                     shardMapPath: ShardMapFile.path(folder, output.name),
                     control: control,
                     memoryBudget: memory,
+                    bell: bell,
                     counters: counters,
                     log: log,
                     seed: .random(in: .min ... .max)

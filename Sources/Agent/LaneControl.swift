@@ -14,6 +14,17 @@ final class LaneControl: Sendable {
         var deadline: ContinuousClock.Instant?
         var lastFailure: CallFailure?
         var end: End?
+        var update: Update?
+    }
+
+    /// What another configuration changes for the lane.
+    struct Update: Sendable {
+        /// Feeds that begin; those that end are retired.
+        var added: [Feed]
+        var output: Configuration.Output
+        /// Where the endpoint, or the way to it, is another.
+        var caller: (@Sendable () -> KinesisCaller)?
+        var memoryBudget: Int
     }
 
     enum End: Sendable {
@@ -40,6 +51,13 @@ final class LaneControl: Sendable {
         get { state.withLock { $0.lastFailure } }
         set { state.withLock { $0.lastFailure = newValue } }
     }
+
+    /// Hands the lane a change; wake it then.
+    func update(_ update: Update) { state.withLock { $0.update = update } }
+
+    var hasUpdate: Bool { state.withLock { $0.update != nil } }
+
+    func takeUpdate() -> Update? { state.withLock { $0.update.take() } }
 
     var end: End? { state.withLock { $0.end } }
 

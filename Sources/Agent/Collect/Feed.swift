@@ -16,6 +16,11 @@ package final class Feed: Sendable {
     package let isFinished = Atomic<Bool>(false)
     /// Set when the collector shall stop reading.
     package let isStopping = Atomic<Bool>(false)
+    /// Set when another configuration has taken the feed's place, or has none for it.
+    private let retired = Atomic<Bool>(false)
+    package var isRetired: Bool { retired.load(ordering: .acquiring) }
+
+    package func retire() { retired.store(true, ordering: .releasing) }
 
     package init(_ input: Configuration.Input, ringBytes: Int, laneBell: Doorbell) throws(SystemError) {
         self.input = input

@@ -1,5 +1,6 @@
 import Bytes
 public import Kinesis
+import Logging
 public import Platform
 
 // Concurrency: a caller belongs to one thread, like the HTTP client in it.
@@ -47,6 +48,24 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
         case .transport(let error): error.message
         case .distrusted(let reason): reason
         case .credentials(let reason): reason
+        }
+    }
+
+    /// What happened, and what to do where somebody must do something.
+    var advice: Logger.Message {
+        let error: ServiceError
+        switch self {
+        case .transport: return "Kinesis cannot be reached, trying again"
+        case .distrusted: return "Kinesis gave an answer that cannot be trusted, calling again"
+        case .credentials: return "there are no AWS credentials, looking again"
+        case .service(let answered): error = answered
+        }
+        switch error.code {
+        case "ResourceNotFoundException": return "the stream does not exist: create it, or correct stream and region"
+        case "AccessDeniedException": return "access is denied: allow kinesis:PutRecords and kinesis:ListShards"
+        case _ where error.kind == .credentials:
+            return "the AWS credentials are not accepted: correct or renew them"
+        default: return "Kinesis refused a call, trying again"
         }
     }
 

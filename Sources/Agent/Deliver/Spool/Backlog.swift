@@ -1,5 +1,6 @@
 import Bytes
 import Kinesis
+import Logging
 import Platform
 
 // Concurrency: belongs to its lane's thread; only the spool behind it is shared.
@@ -8,6 +9,10 @@ import Platform
 final class Backlog {
     private let spool: Spool
     private let settlement: Settlement
+    private let counters: Counters
+    private let log: Logger
+    private var isSpooling: Bool
+    private var isFull = false
     /// Aggregates whose copies are being written: their memory must stay.
     private var writing: [Int: (aggregate: SealedAggregate, isHeld: Bool)] = [:]
     private var burying: [Int: Run] = [:]
@@ -16,23 +21,67 @@ final class Backlog {
     /// Bytes of aggregates that came back and are not settled.
     private(set) var bytesInMemory = 0
 
-    init(_ spool: Spool, _ settlement: Settlement) { (self.spool, self.settlement) = (spool, settlement) }
+    /// What a record of the spool takes beside its data, at most, but for very many files in one aggregate.
+    private static let overhead = 4096
 
-    /// Bytes of aggregates that would find room on the disk.
-    var room: Int { spool.room }
+    init(_ spool: Spool, _ settlement: Settlement, _ counters: Counters, _ log: Logger) {
+        (self.spool, self.settlement, self.counters, self.log) = (spool, settlement, counters, log)
+        isSpooling = spool.isEmpty == false
+    }
 
     /// Whether nothing is owed; nil while the disk has not heard of everything.
     var isEmpty: Bool? { delivered.isEmpty ? spool.isEmpty : nil }
 
-    var owedBytes: Int { spool.owedBytes }
-
     /// Whether nothing is on its way to the disk.
     var isIdle: Bool { writing.isEmpty && burying.isEmpty }
+
+    /// Copies aggregates, as far as the disk has room; they are sent nevertheless.
+    func copy(_ aggregates: [SealedAggregate]) {
+        guard !aggregates.isEmpty else { return }
+        var room = spool.room
+        let copied = aggregates.filter { aggregate in
+            room -= aggregate.size + Self.overhead
+            return room > 0
+        }
+        write(copied, isHeld: true)
+    }
+
+    /// Moves what waits to the spool, but for some bytes to probe the endpoint with: the newest, so that positions move.
+    func spill(from batcher: inout Batcher, keeping kept: Int) {
+        guard batcher.bytes > kept else { return }
+        var (room, isFull) = (spool.room, false)
+        let going = batcher.takeOldest(above: kept) { aggregate in
+            // One that is being written is waited for; of a piece the whole has a copy, or none.
+            if aggregate.isPiece { return false }
+            if aggregate.origin.hasCopy { return aggregate.origin.copy != nil }
+            guard room > aggregate.size + Self.overhead else {
+                isFull = true
+                return false
+            }
+            room -= aggregate.size + Self.overhead
+            return true
+        }
+        if isFull, !self.isFull { log.error("the spool is full, or off: inputs wait") }
+        self.isFull = isFull
+        guard !going.isEmpty else { return }
+        if !isSpooling { log.notice("what cannot be delivered goes to the spool") }
+        isSpooling = true
+        letGo(going.filter(\.origin.hasCopy))
+        write(going.filter { !$0.origin.hasCopy }, isHeld: false)
+        counters.lane.aggregatesSpooled.add(going.count)
+    }
+
+    /// Says so when nothing is owed any more.
+    func tellWhenDelivered() {
+        guard isSpooling, isEmpty == true else { return }
+        isSpooling = false
+        log.notice("everything that was spooled is delivered")
+    }
 
     /// Writes copies of aggregates.
     ///
     /// - Parameter isHeld: they are sent from memory as well; otherwise the spool has them from now on.
-    func write(_ aggregates: [SealedAggregate], isHeld: Bool) {
+    private func write(_ aggregates: [SealedAggregate], isHeld: Bool) {
         let milliseconds = Machine.wallMilliseconds()
         spool.write(
             aggregates.map { aggregate in
@@ -51,7 +100,7 @@ final class Backlog {
     }
 
     /// Gives up aggregates whose copies are written: they come back when there is time for them.
-    func letGo(_ aggregates: [SealedAggregate]) {
+    private func letGo(_ aggregates: [SealedAggregate]) {
         for aggregate in aggregates { settlement.handOver(aggregate) }
         spool.letGo(aggregates.compactMap(\.origin.copy))
     }
@@ -79,7 +128,8 @@ final class Backlog {
 
     /// Says that `piece` took the place of what came back.
     func regrouped(_ aggregate: SealedAggregate, into pieces: [SealedAggregate]) {
-        guard aggregate.isBacklog else { return }
+        // A single record stays what it is.
+        guard aggregate.isBacklog, pieces.first !== aggregate else { return }
         bytesInMemory += pieces.reduce(-aggregate.size) { $0 + $1.size }
     }
 

@@ -1,0 +1,143 @@
+import Bytes
+import Kinesis
+
+// Concurrency: belongs to its lane's thread.
+
+/// What is arranged by the shard map: aggregates that are being filled, and those that wait for a call.
+final class Staging {
+    private(set) var aggregator: Aggregator
+    var batcher: Batcher
+    private let pool: BufferPool
+    private var output: Configuration.Output
+    /// Shards that an earlier map held: calls that were under way may still name them.
+    private var closed: [ShardID: ClosedRange<HashKey>] = [:]
+
+    init(
+        _ map: ShardMap,
+        for output: Configuration.Output,
+        pool: BufferPool,
+        seed: UInt64,
+        now: ContinuousClock.Instant
+    ) {
+        (self.output, self.pool) = (output, pool)
+        aggregator = Self.aggregator(map, output, pool, seed)
+        batcher = Self.batcher(map, output, now)
+    }
+
+    var map: ShardMap { batcher.map }
+
+    private static func aggregator(
+        _ map: ShardMap,
+        _ output: Configuration.Output,
+        _ pool: BufferPool,
+        _ seed: UInt64
+    ) -> Aggregator {
+        var limits = Aggregator.Limits()
+        limits.size = output.aggregateMaxSize
+        limits.records = output.aggregate ? output.aggregateMaxRecords : 1
+        let placement: Aggregator.Placement =
+            switch output.partitionKey {
+            case .spread: .spread
+            case .random: .random
+            case .source, .host, .literal: .key
+            }
+        return Aggregator(placement, limits, map: map, pool: pool, seed: seed)
+    }
+
+    private static func batcher(
+        _ map: ShardMap,
+        _ output: Configuration.Output,
+        _ now: ContinuousClock.Instant
+    ) -> Batcher {
+        var limits = Batcher.Limits()
+        limits.callBytes = output.callMaxSize
+        limits.callRecords = output.callMaxRecords
+        limits.linger = output.linger
+        limits.notesAdded = output.spool.when == .always
+        limits.shardShare = output.rateLimit == 0 ? nil : Double(output.rateLimit) / 100
+        return Batcher(limits, map: map, now: now)
+    }
+
+    // MARK: sealing
+
+    /// Takes from a ring: `body` has the aggregator and where full aggregates go.
+    func fill<Result>(_ body: (inout Aggregator, inout Batcher) -> Result) -> Result { body(&aggregator, &batcher) }
+
+    func sealAll(now: ContinuousClock.Instant) { aggregator.sealAll(into: &batcher, now: now) }
+
+    /// Seals what was opened a linger ago.
+    func sealDue(now: ContinuousClock.Instant) {
+        aggregator.sealDue(before: now - output.linger, into: &batcher, now: now)
+    }
+
+    func sealLargest(now: ContinuousClock.Instant) { aggregator.sealLargest(into: &batcher, now: now) }
+
+    // MARK: the map
+
+    /// Goes over to another map, or other settings: what is open or waiting is arranged anew.
+    ///
+    /// - Returns: aggregates that were taken apart, and what became of each.
+    func rearrange(
+        by map: ShardMap,
+        for output: Configuration.Output,
+        seed: UInt64,
+        now: ContinuousClock.Instant
+    ) -> [Regrouped] {
+        sealAll(now: now)
+        let waiting = batcher.takeAll()
+        for shard in self.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
+        self.output = output
+        aggregator = Self.aggregator(map, output, pool, seed)
+        batcher = Self.batcher(map, output, now)
+        return place(waiting)
+    }
+
+    /// An aggregate that no single shard could take, and the pieces that were made of it.
+    struct Regrouped {
+        var aggregate: SealedAggregate
+        var pieces: [SealedAggregate]
+    }
+
+    /// Queues aggregates by the present map; those that no single shard holds are taken apart.
+    func place(_ aggregates: [SealedAggregate]) -> [Regrouped] {
+        var regrouped: [Regrouped] = []
+        for aggregate in aggregates {
+            if let shard = map.index(ofAll: aggregate.hashes) {
+                batcher.add(aggregate, to: shard)
+            } else {
+                regrouped.append(regroup(aggregate))
+            }
+        }
+        return regrouped
+    }
+
+    /// Makes aggregates by the present map out of one, and queues them.
+    func regroup(_ aggregate: SealedAggregate) -> Regrouped {
+        let pieces = aggregator.regroup(aggregate, pool: pool)
+        for (piece, shard) in pieces { batcher.add(piece, to: shard) }
+        return Regrouped(aggregate: aggregate, pieces: pieces.map(\.aggregate))
+    }
+
+    /// Puts aggregates back in front of their shards' lines.
+    ///
+    /// - Parameter chance: of the shard that refused them; nil when it was not its fault.
+    func putBack(
+        _ aggregates: [SealedAggregate],
+        chance: () -> Double?,
+        now: ContinuousClock.Instant
+    ) -> [Regrouped] {
+        let byShard = Dictionary(grouping: aggregates) { map.index(ofAll: $0.hashes) }
+        for (shard, aggregates) in byShard {
+            guard let shard else { continue }
+            batcher.putBack(aggregates, to: shard, chance: chance(), now: now)
+        }
+        return place(byShard[nil] ?? [])
+    }
+
+    func verdict(on result: PutRecords.Result, of aggregate: SealedAggregate, mapIsFresh: Bool) -> Delivery.Verdict {
+        Delivery.verdict(on: result, of: aggregate.hashes, by: map, closed: closed, mapIsFresh: mapIsFresh)
+    }
+
+    /// Notes that the aggregate's shard took it.
+    func succeeded(_ aggregate: SealedAggregate) { batcher.succeeded(map.index(of: aggregate.hashes.lowerBound)) }
+}
