@@ -32,12 +32,19 @@ public enum Folder {
         public var mayBeFolder: Bool
     }
 
-    /// Creates `path` and the folders above it.
+    /// Creates `path` and the folders above it; what is synced in it later survives a loss of power.
     public static func create(_ path: String) throws(SystemError) {
         if let status = try? FileStatus(of: path), status.kind == .folder { return }
         if let slash = path.lastIndex(of: "/"), slash != path.startIndex { try create(String(path[..<slash])) }
         if unsafe mkdir(path, 0o750) != 0 && errno != EEXIST {
             throw SystemError(call: "mkdir", path: path, code: errno)
+        }
+        do {
+            let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+            try sync(parent.isEmpty ? "/" : parent)
+        } catch {
+            // Whoever may not list the folder above can create in it all the same.
+            guard error.code == EACCES else { throw error }
         }
     }
 
