@@ -351,6 +351,14 @@ def make_agent(tmp_path):
         agent.stop()
 
 
+@pytest.fixture(scope="session")
+def disk_library(tmp_path_factory):
+    """What records and disturbs the agent's calls on a folder, to be loaded before it."""
+    import disk
+
+    return disk.build(tmp_path_factory.mktemp("disk"))
+
+
 @pytest.fixture
 def logs(tmp_path):
     folder = tmp_path / "logs"

@@ -19,13 +19,12 @@ import sys
 import threading
 import time
 
-import disk
 import oracle
 import powerloss
 import pytest
 from conftest import BINARY, SEED, environment, until
 from disk import Faults, Operation
-from wire import FakeKinesis, Raw, user_data
+from wire import TimedKinesis
 
 SOAK = os.environ.get("PENSTOCK_SOAK") == "1"
 IMAGES = 10**9 if SOAK else 300
@@ -33,47 +32,6 @@ IMAGES = 10**9 if SOAK else 300
 SECONDS = 3600 if SOAK else 60
 # A checkpoint a second, and what a busy machine takes to write it: older acknowledgements are covered.
 CHECKPOINT_AGE = 3.0
-
-
-@pytest.fixture(scope="session")
-def recorder(tmp_path_factory):
-    return disk.build(tmp_path_factory.mktemp("disk"))
-
-
-class TimedKinesis(FakeKinesis):
-    """Notes when each line was stored; `is_down` answers like a service that is not there."""
-
-    def __init__(self):
-        self.is_down = False
-        self.arrivals = []
-        self.corrupted = []
-        self._order = threading.Lock()
-        super().__init__()
-
-    def _answer(self, request):
-        if self.is_down:
-            return Raw(503, b"down")
-        with self._order:
-            before = len(self.stored)
-            answer = super()._answer(request)
-            # The answer is not sent yet: whoever knows of it came later.
-            now = time.monotonic()
-            for data in user_data(self.stored[before:]):
-                line = oracle.parse(data)
-                if line is None:
-                    self.corrupted.append(data[:100])
-                else:
-                    self.arrivals.append((now, line[1]))
-        return answer
-
-    def lines(self):
-        with self._order:
-            return len({number for _, number in self.arrivals})
-
-    def clear(self):
-        with self._order, self._lock:
-            for held in (self.arrivals, self.corrupted, self.requests, self.stored):
-                held.clear()
 
 
 class Writer:
@@ -118,7 +76,7 @@ class Past:
     written: int
 
 
-def live(agent, recorder, logs, chance, faults=None):
+def live(agent, disk_library, logs, chance, faults=None):
     """Three lives of an agent, the second with an outage that lasts into the third; returns what was recorded.
 
     With `faults` a share of the disk's operations fails in the middle of each life.
@@ -128,7 +86,7 @@ def live(agent, recorder, logs, chance, faults=None):
     agent.state = agent.agent["state_dir"] = root / "state"
     log = agent.folder / "calls"
     env = environment(
-        LD_PRELOAD=str(recorder), DISK_ROOT=str(root), DISK_LOG=str(log), DISK_FAULTS=faults and str(faults.path)
+        LD_PRELOAD=str(disk_library), DISK_ROOT=str(root), DISK_LOG=str(log), DISK_FAULTS=faults and str(faults.path)
     )
 
     def disturb(seconds):
@@ -308,11 +266,11 @@ for number in range(6):
 """
 
 
-def recorded(recorder, folder, program, how=""):
+def recorded(disk_library, folder, program, how=""):
     """Runs a little program under the recorder; returns what a crash may leave: (index, {name: bytes})."""
     root, log = folder / "root", folder / "calls"
     root.mkdir()
-    env = environment(LD_PRELOAD=str(recorder), DISK_ROOT=str(root), DISK_LOG=str(log))
+    env = environment(LD_PRELOAD=str(disk_library), DISK_ROOT=str(root), DISK_LOG=str(log))
     subprocess.check_call([sys.executable, "-c", program, root, how], env=env, timeout=30)
     record = powerloss.Record(powerloss.read(log), root)
     assert record.final() == {str(path): path.read_bytes() for path in root.iterdir()}
@@ -330,11 +288,11 @@ def states(images):
     return {whole.get(image["state"], "torn") if "state" in image else None for _, image in images}
 
 
-def test_a_rename_without_a_sync_may_leave_a_torn_file_and_one_behind_a_sync_may_not(recorder, tmp_path):
+def test_a_rename_without_a_sync_may_leave_a_torn_file_and_one_behind_a_sync_may_not(disk_library, tmp_path):
     for how in ("", "sync", "sync folder"):
         folder = tmp_path / (how or "none")
         folder.mkdir()
-        record, images = recorded(recorder, folder, REPLACER, how)
+        record, images = recorded(disk_library, folder, REPLACER, how)
         assert states(images) == {None, 0, 1, 2, 3, 4} | ({"torn"} if not how else set()), how
         at_the_end = states((index, image) for index, image in images if index == len(record.calls))
         # Only a synced folder promises that the last name is there.
@@ -344,8 +302,8 @@ def test_a_rename_without_a_sync_may_leave_a_torn_file_and_one_behind_a_sync_may
             assert {None, 4} < at_the_end
 
 
-def test_what_was_synced_is_whole_and_only_the_last_block_may_be_torn_or_hold_zeros(recorder, tmp_path):
-    record, images = recorded(recorder, tmp_path, APPENDER)
+def test_what_was_synced_is_whole_and_only_the_last_block_may_be_torn_or_hold_zeros(disk_library, tmp_path):
+    record, images = recorded(disk_library, tmp_path, APPENDER)
     blocks = [b"%d" % number * 700 + b"%d" % number * 800 for number in range(6)]
     ends = [index for index, call in enumerate(record.calls, 1) if call.kind == powerloss.SYNC_END][1:]
     kinds = set()
@@ -381,31 +339,31 @@ def use_spool(agent, spool, penstock):
         pytest.skip("this binary has no spool")
 
 
-def test_power_lost_behind_any_call_on_the_state_directory_loses_no_line(recorder, make_agent, logs, tmp_path, chance, figure):
+def test_power_lost_behind_any_call_on_the_state_directory_loses_no_line(disk_library, make_agent, logs, tmp_path, chance, figure):
     agent = make_agent(logs / "app.log*", "http://127.0.0.1:1", "logs", linger="20ms")
-    past = live(agent, recorder, logs, chance)
+    past = live(agent, disk_library, logs, chance)
     assert len(try_images(past, tmp_path, chance, figure)) > 100
 
 
 @pytest.mark.parametrize("spool", SPOOLS)
 def test_power_lost_while_a_spool_holds_the_only_copy_loses_no_line(
-    recorder, make_agent, logs, tmp_path, chance, figure, penstock, spool
+    disk_library, make_agent, logs, tmp_path, chance, figure, penstock, spool
 ):
     agent = make_agent(logs / "app.log*", "http://127.0.0.1:1", "logs", linger="20ms")
     use_spool(agent, spool, penstock)
-    past = live(agent, recorder, logs, chance)
+    past = live(agent, disk_library, logs, chance)
     assert any("spool" in call.path for call in past.record.calls), "the spool was never used"
     assert len(try_images(past, tmp_path, chance, figure)) > 100
 
 
 @pytest.mark.parametrize("spool", ["none", "failure"])
 def test_power_lost_behind_writes_and_syncs_that_failed_loses_no_line(
-    recorder, make_agent, logs, tmp_path, chance, figure, penstock, spool
+    disk_library, make_agent, logs, tmp_path, chance, figure, penstock, spool
 ):
     agent = make_agent(logs / "app.log*", "http://127.0.0.1:1", "logs", linger="20ms")
     if spool != "none":
         use_spool(agent, spool, penstock)
     faults = Faults(tmp_path / "faults", SEED)
-    past = live(agent, recorder, logs, chance, faults)
+    past = live(agent, disk_library, logs, chance, faults)
     # What could not be written down comes twice, however long ago it was acknowledged.
     assert len(try_images(past, tmp_path, chance, figure, age=float("inf"))) > 100

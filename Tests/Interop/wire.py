@@ -12,6 +12,7 @@ import threading
 import time
 
 import cbor2
+import oracle
 from aws_kinesis_agg.deaggregator import iter_deaggregate_records
 
 CBOR, JSON = "application/x-amz-cbor-1.1", "application/x-amz-json-1.1"
@@ -212,3 +213,39 @@ class FakeKinesis:
         explicit = record.get("ExplicitHashKey")
         hashed = int(explicit) if explicit else int(hashlib.md5(record["PartitionKey"].encode()).hexdigest(), 16)
         return {"SequenceNumber": f"49{len(self.requests):054}", "ShardId": f"shardId-{hashed // _WIDTH:012}"}
+
+
+class TimedKinesis(FakeKinesis):
+    """Notes when each of the oracle's lines was stored; with `is_down` it answers like a service that is not there."""
+
+    def __init__(self):
+        self.is_down = False
+        self.arrivals = []
+        self.corrupted = []
+        self._order = threading.Lock()
+        super().__init__()
+
+    def _answer(self, request):
+        if self.is_down:
+            return Raw(503, b"down")
+        with self._order:
+            before = len(self.stored)
+            answer = super()._answer(request)
+            # The answer is not sent yet: whoever knows of it came later.
+            now = time.monotonic()
+            for data in user_data(self.stored[before:]):
+                line = oracle.parse(data)
+                if line is None:
+                    self.corrupted.append(data[:100])
+                else:
+                    self.arrivals.append((now, line[1]))
+        return answer
+
+    def lines(self):
+        with self._order:
+            return len({number for _, number in self.arrivals})
+
+    def clear(self):
+        with self._order, self._lock:
+            for held in (self.arrivals, self.corrupted, self.requests, self.stored):
+                held.clear()
