@@ -27,11 +27,13 @@ from disk import Faults, Operation
 from wire import TimedKinesis
 
 SOAK = os.environ.get("PENSTOCK_SOAK") == "1"
-IMAGES = 10**9 if SOAK else 300
+IMAGES = 10**9 if SOAK else 100
 # For the images of one test.
 SECONDS = 3600 if SOAK else 60
 # A checkpoint a second, and what a busy machine takes to write it: older acknowledgements are covered.
 CHECKPOINT_AGE = 3.0
+# Behind a hole in what was never synced whole records may follow: the spool cannot tell that from damage, and says so.
+LEAVES_HOLES = ("holes", "stale", "random")
 
 
 class Writer:
@@ -109,11 +111,11 @@ def live(agent, disk_library, logs, chance, faults=None):
             run = agent.start(env=env)
             time.sleep(chance.uniform(1, 1.5))
             server.is_down = True
-            disturb(chance.uniform(1.5, 2.5))
+            disturb(chance.uniform(2, 3))
             time.sleep(chance.uniform(0, 1.2))
             run.kill()
             run = agent.start(env=env)
-            disturb(chance.uniform(0.5, 1))
+            disturb(chance.uniform(1.5, 2.5))
             server.is_down = False
             time.sleep(1)
         until(lambda: server.lines() == writer.source.written, 30, lambda: f"everything to arrive:\n{run.log}")
@@ -136,9 +138,10 @@ def live(agent, disk_library, logs, chance, faults=None):
 class Outcome:
     place: tuple
     fault: str | None
-    lost: int = 0
-    duplicated: int = 0
-    seconds: float = 0.0
+    lost: int
+    duplicated: int
+    seconds: float
+    speaks_of_damage: bool
 
 
 class Trial:
@@ -152,7 +155,35 @@ class Trial:
     def stop(self):
         self._server.stop()
 
-    def run(self, index, data, names, image):
+    def _start(self, config, missing):
+        """Runs an agent until it has delivered all it can; returns its exit code and its log.
+
+        With `missing` it is one that runs on, until it has delivered these lines; otherwise it runs --once.
+        """
+        command = [BINARY, "run", "--config", config, *(["--once"] if missing is None else [])]
+        path = config.with_name("log")
+        with open(path, "w+b") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=environment())
+
+            def has_done_it():
+                is_running = b"penstock runs" in path.read_bytes()
+                return is_running and missing <= self._server.numbers() or process.poll() is not None
+
+            try:
+                if missing is not None:
+                    deadline = time.monotonic() + 20
+                    while not has_done_it() and time.monotonic() < deadline:
+                        time.sleep(0.01)
+                    process.terminate()
+                code = process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                code = None
+            log.seek(0)
+            return code, log.read().decode(errors="replace")
+
+    def run(self, index, data, names, image, runs_on):
         past, server = self._past, self._server
         self._number += 1
         folder = self._folder / str(self._number)
@@ -161,40 +192,37 @@ class Trial:
         config = folder / "penstock.toml"
         config.write_text(past.config.replace(str(past.state), str(state)).replace(past.url, server.url))
         server.clear()
-        place = (index, data, names)
-        began = time.monotonic()
-        try:
-            done = subprocess.run(
-                [BINARY, "run", "--once", "--config", config], stdin=subprocess.DEVNULL, capture_output=True, timeout=30,
-                env=environment(),
-            )
-        except subprocess.TimeoutExpired as fault:
-            return Outcome(place, f"it did not end in 30 s; kept in {folder}: {fault.stderr}")
-        seconds = time.monotonic() - began
-        log = done.stderr.decode(errors="replace")
+        place = (index, data, names, "running on" if runs_on else "once")
         crash = past.record.time(index)
+        before = {number for number, when in past.stored.items() if when <= crash}
+        began = time.monotonic()
+        code, log = self._start(config, set(range(past.written)) - before if runs_on else None)
+        seconds = time.monotonic() - began
         delivered = {}
         for _, number in server.arrivals:
             delivered[number] = delivered.get(number, 0) + 1
-        before = {number for number, when in past.stored.items() if when <= crash}
         lost = past.written - len(before | delivered.keys())
         again = sum(delivered.values()) - len(delivered.keys() - before)
         stale = sum(past.stored[number] < crash - self._age for number in delivered.keys() & before)
         faults = []
-        if done.returncode != 0:
-            faults.append(f"exit code {done.returncode}")
+        if code is None:
+            faults.append("it did not end")
+        elif code != 0:
+            faults.append(f"exit code {code}")
         if lost:
             faults.append(f"{lost} of {past.written} lines are lost")
         if stale:
             faults.append(f"{stale} lines came again that had been acknowledged {self._age} s before the crash")
         if server.corrupted:
             faults.append(f"{len(server.corrupted)} records that nobody wrote")
-        if " error " in log or any("damaged" in path.name for path in state.rglob("*")):
+        speaks_of_damage = " error " in log or any("damaged" in path.name for path in state.rglob("*"))
+        if speaks_of_damage and not (data in LEAVES_HOLES and "the spool" in log):
             faults.append("it speaks of damage where power was lost")
         if faults:
-            return Outcome(place, f"{'; '.join(faults)}; kept in {folder}; its log:\n{log}", lost, again, seconds)
+            fault = f"{'; '.join(faults)}; kept in {folder}; its log:\n{log}"
+            return Outcome(place, fault, lost, again, seconds, speaks_of_damage)
         shutil.rmtree(folder)
-        return Outcome(place, None, lost, again, seconds)
+        return Outcome(place, None, lost, again, seconds, speaks_of_damage)
 
 
 def try_images(past, folder, chance, figure, age=CHECKPOINT_AGE):
@@ -212,9 +240,11 @@ def try_images(past, folder, chance, figure, age=CHECKPOINT_AGE):
                     if len(outcomes) >= IMAGES or sum(outcome.fault is not None for outcome in outcomes) >= 5:
                         return
                     place = next(source, None)
+                    # Most run once; some go on with what they have found, and write to it.
+                    runs_on = chance.random() < 0.25
                 if place is None:
                     return
-                outcomes.append(trial.run(*place))
+                outcomes.append(trial.run(*place, runs_on))
         finally:
             trial.stop()
 
@@ -225,11 +255,12 @@ def try_images(past, folder, chance, figure, age=CHECKPOINT_AGE):
     figure(
         f"{len(past.record.calls)} calls, {past.written} lines, {len(outcomes)} images: lost "
         f"{sum(outcome.lost for outcome in outcomes)}; duplicated {duplicated[len(duplicated) // 2]} in the middle, "
-        f"{duplicated[-1]} at most; {1000 * sum(outcome.seconds for outcome in outcomes) / len(outcomes):.0f} ms a start"
+        f"{duplicated[-1]} at most; {1000 * sum(outcome.seconds for outcome in outcomes) / len(outcomes):.0f} ms a start; "
+        f"{sum(outcome.speaks_of_damage for outcome in outcomes)} speak of damage"
     )
     faults = [outcome for outcome in outcomes if outcome.fault]
     assert not faults, "\n".join(
-        f"crash behind call {outcome.place[0]} (data: {outcome.place[1]}, names: {outcome.place[2]}): {outcome.fault}"
+        f"crash behind call {outcome.place[0]} (data: {outcome.place[1]}, names: {outcome.place[2]}, {outcome.place[3]}): {outcome.fault}"
         for outcome in faults
     )
     return outcomes
@@ -330,40 +361,37 @@ SPOOLS = {
 }
 
 
-def use_spool(agent, spool, penstock):
-    """Gives the agent a spool, if this binary knows of one."""
-    agent.output["spool"] = {"max_size": "1GiB", "keep_free": "1MiB"} | SPOOLS[spool]
-    agent.write_config()
-    checked = penstock("check", "--config", agent.config)
-    if checked.returncode == 78 and b"spool" in checked.stdout + checked.stderr:
-        pytest.skip("this binary has no spool")
+def use_spool(agent, spool):
+    agent.output["spool"] = {"max_size": "16MiB", "keep_free": "1MiB"} | SPOOLS[spool]
+    # Little stays in memory, and what goes to the disk goes in many pieces.
+    agent.output |= {"call_max_size": "64KiB", "aggregate_max_size": "4KiB"}
 
 
 def test_power_lost_behind_any_call_on_the_state_directory_loses_no_line(disk_library, make_agent, logs, tmp_path, chance, figure):
     agent = make_agent(logs / "app.log*", "http://127.0.0.1:1", "logs", linger="20ms")
     past = live(agent, disk_library, logs, chance)
-    assert len(try_images(past, tmp_path, chance, figure)) > 100
+    assert len(try_images(past, tmp_path, chance, figure)) > 50
 
 
 @pytest.mark.parametrize("spool", SPOOLS)
 def test_power_lost_while_a_spool_holds_the_only_copy_loses_no_line(
-    disk_library, make_agent, logs, tmp_path, chance, figure, penstock, spool
+    disk_library, make_agent, logs, tmp_path, chance, figure, spool
 ):
     agent = make_agent(logs / "app.log*", "http://127.0.0.1:1", "logs", linger="20ms")
-    use_spool(agent, spool, penstock)
+    use_spool(agent, spool)
     past = live(agent, disk_library, logs, chance)
-    assert any("spool" in call.path for call in past.record.calls), "the spool was never used"
-    assert len(try_images(past, tmp_path, chance, figure)) > 100
+    assert sum(call.kind == powerloss.WRITE for call in past.record.calls) > 200, "the spool was hardly used"
+    assert len(try_images(past, tmp_path, chance, figure)) > 50
 
 
 @pytest.mark.parametrize("spool", ["none", "failure"])
 def test_power_lost_behind_writes_and_syncs_that_failed_loses_no_line(
-    disk_library, make_agent, logs, tmp_path, chance, figure, penstock, spool
+    disk_library, make_agent, logs, tmp_path, chance, figure, spool
 ):
     agent = make_agent(logs / "app.log*", "http://127.0.0.1:1", "logs", linger="20ms")
     if spool != "none":
-        use_spool(agent, spool, penstock)
+        use_spool(agent, spool)
     faults = Faults(tmp_path / "faults", SEED)
     past = live(agent, disk_library, logs, chance, faults)
     # What could not be written down comes twice, however long ago it was acknowledged.
-    assert len(try_images(past, tmp_path, chance, figure, age=float("inf"))) > 100
+    assert len(try_images(past, tmp_path, chance, figure, age=float("inf"))) > 50

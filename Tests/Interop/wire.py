@@ -152,6 +152,8 @@ class FakeKinesis:
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
+            # The agent opens all its connections at once.
+            request_queue_size = 128
 
             def handle_error(self, *_):
                 pass  # the agent may go away at any time
@@ -241,9 +243,13 @@ class TimedKinesis(FakeKinesis):
                     self.arrivals.append((now, line[1]))
         return answer
 
-    def lines(self):
+    def numbers(self):
+        """The lines that have arrived."""
         with self._order:
-            return len({number for _, number in self.arrivals})
+            return {number for _, number in self.arrivals}
+
+    def lines(self):
+        return len(self.numbers())
 
     def clear(self):
         with self._order, self._lock:
