@@ -163,6 +163,16 @@ import Testing
             #expect(!store.found.positionWasLost)
         }
         var torn = position
+        torn[4096 + 20] ^= 1
+        do {
+            // The very first write, torn: the other place is still empty.
+            for index in 0..<4096 { torn[index] = 0 }
+            try Folder.replace(name, with: torn)
+            let store = try SpoolStore(scratch["spool"], Self.limits)
+            #expect(!store.found.positionWasLost)
+            #expect(try Self.owed(store).map(\.number) == Array(0..<10))
+        }
+        torn = position
         torn[20] ^= 1
         torn[4096 + 20] ^= 1
         try Folder.replace(name, with: torn)

@@ -424,7 +424,7 @@ extension SpoolStore {
 final class SpoolPosition {
     private let file: WrittenFile
     private(set) var value: SpoolLocation
-    /// Something stands in the file, and neither place can be read.
+    /// Something stands in both places, and neither can be read.
     let isDamaged: Bool
     private var sequence: UInt64
 
@@ -454,7 +454,9 @@ final class SpoolPosition {
             }
             found = true
         }
-        return (value, latest, !found && bytes.contains { $0 != 0 })
+        // A first write that a crash tore leaves the other place as it was: empty.
+        let slots = [bytes.prefix(Int(Self.slot)), bytes.dropFirst(Int(Self.slot))]
+        return (value, latest, !found && slots.allSatisfy { $0.contains { $0 != 0 } })
     }
 
     func write(_ location: SpoolLocation) throws(SystemError) {
