@@ -119,7 +119,11 @@ import Testing
         for isClosed in [true, false] {
             do {
                 let store = try SpoolStore(scratch["spool"], Self.limits)
-                for number in 0..<20 { try Self.append(store, number, size: 40) }
+                for number in 0..<20 {
+                    try Self.append(store, number, size: 40)
+                    // What a later record calls safe was promised.
+                    if !isClosed { try store.sync() }
+                }
                 if isClosed { try store.closeActive() } else { try store.sync() }
             }
             let name = try #require(
@@ -138,6 +142,25 @@ import Testing
             let kept = try store.settle()
             #expect(kept == [scratch["spool/" + name + ".rest"]], random.note)
         }
+    }
+
+    @Test func `a hole in what was never synced is no damage: there the segment ends`() throws {
+        let scratch = try Scratch()
+        var offsets: [UInt64] = []
+        do {
+            let store = try SpoolStore(scratch["spool"], Self.limits)
+            for number in 0..<20 {
+                offsets.append(try Self.append(store, number, size: 40).offset)
+                if number == 9 { try store.sync() }
+            }
+        }
+        let path = scratch["spool/0000000000000001.spool"]
+        var bytes = try Folder.read(path)
+        for index in Int(offsets[12])..<Int(offsets[13]) { bytes[index] = 0 }
+        try Folder.replace(path, with: bytes)
+        let store = try SpoolStore(scratch["spool"], Self.limits)
+        #expect(try Self.owed(store).map(\.number) == Array(0..<12))
+        #expect(store.found.damaged == 0 && store.found.torn == UInt64(bytes.count) - offsets[12])
     }
 
     @Test func `a damaged position sends again, and a torn one is the one before`() throws {

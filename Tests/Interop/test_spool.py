@@ -159,7 +159,7 @@ def test_a_full_spool_makes_files_wait_and_no_byte_more_is_written(outage, logs,
         source.write(path, 10_000)
         time.sleep(0.05)
         most = max(most, spool(agent))
-    run.wait_for("the spool is full, or off")
+    run.wait_for("the spool is full")
     assert most <= 16 << 20
     waiting = path.stat().st_size - settled(agent, path)
     assert waiting > 30 << 20

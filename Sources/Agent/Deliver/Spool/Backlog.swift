@@ -48,7 +48,7 @@ final class Backlog {
 
     /// Moves what waits to the spool, but for some bytes to probe the endpoint with: the newest, so that positions move.
     func spill(from batcher: inout Batcher, keeping kept: Int) {
-        guard batcher.bytes > kept else { return }
+        guard spool.isOn, batcher.bytes > kept else { return }
         var (room, isFull) = (spool.room, false)
         let going = batcher.takeOldest(above: kept) { aggregate in
             // One that is being written is waited for; of a piece the whole has a copy, or none.
@@ -61,7 +61,7 @@ final class Backlog {
             room -= aggregate.size + Self.overhead
             return true
         }
-        if isFull, !self.isFull { log.error("the spool is full, or off: inputs wait") }
+        if isFull, !self.isFull { log.error("the spool is full: inputs wait") }
         self.isFull = isFull
         guard !going.isEmpty else { return }
         if !isSpooling { log.notice("what cannot be delivered goes to the spool") }

@@ -70,6 +70,9 @@ package final class Spool: Sendable {
     private let laneBell: Doorbell
     private let thread = Mutex<Thread?>(nil)
 
+    /// Whether anything can ever be spooled.
+    let isOn: Bool
+
     /// Bytes of records that would find room, and bytes that are owed, as the thread saw them last.
     private let roomSeen = Atomic<Int>(0)
     private let owedSeen = Atomic<Int>(0)
@@ -93,7 +96,7 @@ package final class Spool: Sendable {
         ledger: Ledger,
         log: Logger
     ) throws(SpoolStore.Fault) {
-        laneBell = bell
+        (laneBell, isOn) = (bell, options.limits != nil)
         do { self.bell = try Doorbell() } catch { throw .system(error) }
         let folder = Self.folder(stateDirectory, name)
         let store: SpoolStore?
@@ -135,6 +138,9 @@ package final class Spool: Sendable {
                 "an unfinished write at the end of the spool was cut off: its records were not promised yet",
                 metadata: ["spool": "\(folder)", "bytes": "\(found.torn)"]
             )
+        }
+        if let unclosed = found.unclosed {
+            log.error("the spool cannot be written", metadata: ["reason": "\(unclosed)", "spool": "\(folder)"])
         }
         if found.positionWasLost {
             log.error(

@@ -9,7 +9,8 @@ package import Kinesis
 ///     16  milliseconds since 1970 when it was written, user records, bytes of user data
 ///     32  lowest hash key, highest hash key, explicit hash key (16 bytes each)
 ///     80  1 if there is an explicit hash key, bytes of the partition key, origins, bytes of data
-///     96  partition key; origins; zeros up to the data; data
+///     96  up to where the segment was safe when this was written (8 bytes)
+///     104 partition key; origins; zeros up to the data; data
 ///
 /// An origin is a length and an input's name, then device, inode, first and last position, and the count of user records.
 package struct SpoolRecord: Equatable {
@@ -44,14 +45,17 @@ package struct SpoolRecord: Equatable {
     }
 
     static let magic = Array("PSr1".utf8)
-    static let fixedSize = 96
+    static let fixedSize = 104
     /// No record is larger: the largest that a stream takes, and what stands around it.
     static let largest = Limits.largestRecordBytes + (4 << 20)
 
     // MARK: writing
 
     /// All that stands before the data, with the checksum of the whole.
-    func head(of data: UnsafeRawBufferPointer) -> [UInt8] {
+    ///
+    /// - Parameter safeEnd: up to where the segment is synced: what is damaged before it was promised, what is missing
+    ///   behind it was not.
+    func head(of data: UnsafeRawBufferPointer, safeEnd: UInt64) -> [UInt8] {
         var out = ByteWriter(capacity: 256)
         out.append(Self.magic.span)
         out.append(integer: UInt32(0))
@@ -67,6 +71,7 @@ package struct SpoolRecord: Equatable {
         out.append(integer: UInt32(key.partitionKey.count))
         out.append(integer: UInt32(origins.count))
         out.append(integer: UInt32(data.count))
+        out.append(integer: safeEnd)
         out.append(key.partitionKey.span)
         for origin in origins {
             let name = Array(origin.input.utf8.prefix(Int(UInt16.max)))
@@ -101,6 +106,9 @@ package struct SpoolRecord: Equatable {
         guard CRC32C(bytes.extracting(12...)).value == bytes.integer(at: 8, as: UInt32.self) else { return nil }
         return bytes.integer(at: 12, as: UInt32.self)
     }
+
+    /// Up to where its segment was safe when a record was written.
+    static func safeEnd(_ bytes: Span<UInt8>) -> UInt64 { bytes.integer(at: 96, as: UInt64.self) }
 
     /// Reads a whole record and says where in it the data lies; nil when it is damaged.
     package static func read(_ bytes: Span<UInt8>) -> (record: SpoolRecord, data: Range<Int>)? {

@@ -232,28 +232,33 @@ package enum SpoolSegment {
 
     /// What a segment without an index holds: read from its first record on.
     ///
-    /// - Parameter take: gets each record, with where it begins and ends.
+    /// A stretch that holds no whole record is damage when records behind it say that it was safe. If none does, a crash
+    /// has left it: there the segment ends, and nothing behind was promised.
     /// - Returns: the contents, where the last whole record ends, and how many bytes stand behind it.
     static func scan(
         _ file: borrowing ReadableFile,
         size: UInt64,
-        from begin: UInt64 = SpoolIndex.begin,
-        _ take: (SpoolRecord, Range<UInt64>) -> Void = { _, _ in }
+        from begin: UInt64 = SpoolIndex.begin
     ) throws(SystemError) -> (contents: Contents, end: UInt64, torn: UInt64) {
-        var contents = Contents()
+        var whole: [(record: SpoolRecord, place: Range<UInt64>)] = []
+        var bad: [Range<UInt64>] = []
+        var safeEnd: UInt64 = 0
         var at = begin
         while at < size {
             if let bytes = try record(of: file, at: at, before: size), let read = SpoolRecord.readChecked(bytes.span) {
-                contents.add(read.record)
-                take(read.record, at..<at + UInt64(bytes.count))
+                whole.append((read.record, at..<at + UInt64(bytes.count)))
+                safeEnd = max(safeEnd, SpoolRecord.safeEnd(bytes.span))
                 at += UInt64(bytes.count)
-            } else if let next = try nextRecord(of: file, from: at + 8, before: size) {
-                contents.damaged.append(at..<next)
-                at = next
             } else {
-                return (contents, at, size - at)
+                let next = try nextRecord(of: file, from: at + 8, before: size) ?? size
+                bad.append(at..<next)
+                at = next
             }
         }
-        return (contents, at, 0)
+        let end = bad.first { $0.lowerBound >= safeEnd || $0.upperBound == size }?.lowerBound ?? at
+        var contents = Contents()
+        contents.damaged = bad.filter { $0.lowerBound < end }
+        for (record, place) in whole where place.lowerBound < end { contents.add(record) }
+        return (contents, end, size - end)
     }
 }

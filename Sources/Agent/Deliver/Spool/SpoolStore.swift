@@ -33,6 +33,8 @@ package final class SpoolStore {
         /// Files that are not what they should be; they were given other names.
         package var setAside: [String] = []
         package var positionWasLost = false
+        /// Why what a crash had left open could not be closed.
+        package var unclosed: SystemError?
     }
 
     package enum Fault: Error, Equatable, CustomStringConvertible {
@@ -158,8 +160,11 @@ package final class SpoolStore {
             let scanned = try SpoolSegment.scan(box.file, size: size)
             (contents, end) = (scanned.contents, scanned.end)
             found.torn += scanned.torn
-            try Self.close(try WrittenFile(path), contents, at: end)
-            sizes[name] = Int(clamping: try FileStatus(of: path).size)
+            // Where nothing can be written, the next start does it.
+            do throws(SystemError) {
+                try Self.close(try WrittenFile(path), contents, at: end)
+                sizes[name] = Int(clamping: try FileStatus(of: path).size)
+            } catch { found.unclosed = error }
         }
         let delivered = number == start.segment ? min(max(start.offset, SpoolIndex.begin), end) : SpoolIndex.begin
         index.add(segment: number, end: end, isClosed: true, delivered: delivered)
@@ -203,12 +208,10 @@ package final class SpoolStore {
         isHeld: Bool,
         milliseconds: Int64
     ) throws(SystemError) -> SpoolLocation {
-        let head = unsafe record.head(of: data)
-        if let active, active.end + UInt64(head.count + data.count) > UInt64(limits.segmentSize) {
-            try closeActive()
-        }
+        if let active, active.end + UInt64(data.count) > UInt64(limits.segmentSize) { try closeActive() }
         if active == nil { try begin(milliseconds) }
         guard let active else { preconditionFailure("a segment was begun") }
+        let head = unsafe record.head(of: data, safeEnd: active.syncedEnd)
         try active.file.write(head, at: active.end)
         unsafe try active.file.write(data, at: active.end + UInt64(head.count))
         active.contents.add(record)
