@@ -31,4 +31,16 @@ public struct AppendedFile: ~Copyable, Sendable {
             return true
         }
     }
+
+    /// Writes all of `bytes`, or throws the kernel's reason why not; `path` is the file's name in it.
+    public func appendAll(_ bytes: borrowing ByteWriter, _ path: String) throws(SystemError) {
+        guard append(bytes) else { throw SystemError(call: "write", path: path, code: errno) }
+    }
+
+    /// Waits until what was written is on disk.
+    public func sync(_ path: String) throws(SystemError) {
+        if fdatasync(descriptor.number) != 0 { throw SystemError(call: "fdatasync", path: path, code: errno) }
+    }
+
+    public func status(_ path: String) throws(SystemError) -> FileStatus { try FileStatus(of: descriptor, path) }
 }

@@ -18,6 +18,8 @@ public struct FileStatus: Equatable, Sendable {
     /// Names the file still has; 0 once it is deleted.
     public var links: UInt64
     public var kind: Kind
+    /// When its content last changed, by the wall clock in nanoseconds: to compare with another file's, no more.
+    public var modified: Int64
 
     public enum Kind: Sendable { case regular, folder, other }
 
@@ -30,10 +32,11 @@ public struct FileStatus: Equatable, Sendable {
 
     private init(_ file: clinux_file) {
         (device, inode, size, links) = (file.device, file.inode, file.size, file.links)
+        modified = file.modified
         kind = file.kind == 1 ? .regular : file.kind == 2 ? .folder : .other
     }
 
-    fileprivate init(of descriptor: borrowing Descriptor, _ path: String) throws(SystemError) {
+    init(of descriptor: borrowing Descriptor, _ path: String) throws(SystemError) {
         var file = clinux_file()
         _ = try check("fstat", path, unsafe clinux_fstat(descriptor.number, &file))
         self.init(file)

@@ -83,9 +83,7 @@ public enum Folder {
         }
         if isDurable, fsync(file.number) != 0 { throw SystemError(call: "fsync", path: temporary, code: errno) }
         if unsafe rename(temporary, path) != 0 { throw SystemError(call: "rename", path: path, code: errno) }
-        guard isDurable else { return }
-        let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        try sync(parent.isEmpty ? "/" : parent)
+        if isDurable { try sync(parent(of: path)) }
     }
 
     /// Returns once the names in `path` are on the disk.
@@ -106,6 +104,12 @@ public enum Folder {
         if unsafe unlink(path) != 0 { throw SystemError(call: "unlink", path: path, code: errno) }
     }
 
+    /// The folder that `path` lies in.
+    public static func parent(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
     /// Makes a new folder whose path begins with `prefix`, among the system's temporary files.
     public static func createTemporary(_ prefix: String) throws(SystemError) -> String {
         let parent = Machine.environment("TMPDIR").flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
@@ -123,6 +127,11 @@ public enum Folder {
             if unsafe unlink(child) != 0 { removeTree(child) }
         }
         unsafe _ = rmdir(path)
+    }
+
+    /// Removes a file.
+    public static func remove(_ path: String) throws(SystemError) {
+        if unsafe unlink(path) != 0 { throw SystemError(call: "unlink", path: path, code: errno) }
     }
 
     /// Gives `path` another name.

@@ -41,7 +41,10 @@ struct Files: ParsableCommand {
             }
         }
         if !quiet { json ? printJSON(files) : printTable(files) }
-        guard isComplete, files.allSatisfy(\.isAllDelivered) else { throw ExitCode(1) }
+        // A file that is gone cannot be waited for; who asks for one by name wants to know.
+        guard isComplete, files.allSatisfy({ $0.isAllDelivered || $0.size == nil && paths.isEmpty }) else {
+            throw ExitCode(1)
+        }
     }
 
     private func printJSON(_ files: [FileReport.File]) {

@@ -273,123 +273,6 @@ import Testing
     }
 }
 
-@Suite struct CheckpointsTests {
-    static func entry(_ inode: UInt64, at position: UInt64 = 0, input: String = "app") -> Checkpoints.Entry {
-        Checkpoints.Entry(
-            input: input,
-            path: "/var/log/\"ä\n\(inode)",
-            device: .max,
-            inode: inode,
-            headSize: 3,
-            headHash: "abc",
-            position: position
-        )
-    }
-
-    @Test func `what is written is read again, with its positions`() throws {
-        let scratch = try Scratch()
-        let first = try Checkpoints(folder: scratch.path)
-        #expect(!first.markSeen("app") && first.markSeen("app"))
-        let (a, b) = (first.open(Self.entry(1)), first.open(Self.entry(2, at: 7)))
-        #expect(a != b)
-        #expect(first.settle(a, at: 1 << 40))
-        first.update(b, path: "/new", headSize: 9, headHash: "def")
-        try first.writeIfChanged()
-        #expect(first.settle(b, at: 100))
-        // Not written: lost with the process.
-        let second = try Checkpoints(folder: scratch.path)
-        #expect(second.setAside == nil && second.markSeen("app") && !second.markSeen("other"))
-        let entries = second.unclaimed(of: "app").sorted { $0.inode < $1.inode }
-        #expect(entries.map(\.position) == [1 << 40, 7])
-        #expect(entries.first == Self.entry(1, at: 1 << 40))
-        #expect(entries.last?.path == "/new" && entries.last?.headSize == 9 && entries.last?.headHash == "def")
-        #expect(second.unclaimed(of: "other") == [])
-    }
-
-    @Test func `a position only moves forward, and a closed source does not move`() throws {
-        let checkpoints = try Checkpoints(folder: try Scratch().path)
-        let source = checkpoints.open(Self.entry(1))
-        #expect(checkpoints.settle(source, at: 9))
-        #expect(checkpoints.settle(source, at: 5))
-        #expect(checkpoints.entry(of: source)?.position == 9)
-        checkpoints.close(source)
-        #expect(!checkpoints.settle(source, at: 10))
-        #expect(checkpoints.entry(of: source) == nil)
-    }
-
-    @Test func `an entry is claimed by its input and file, and kept for whoever has not`() throws {
-        let scratch = try Scratch()
-        let first = try Checkpoints(folder: scratch.path)
-        _ = first.open(Self.entry(1, at: 5))
-        _ = first.open(Self.entry(2, at: 6))
-        _ = first.open(Self.entry(1, at: 8, input: "other"))
-        try first.writeIfChanged()
-        let second = try Checkpoints(folder: scratch.path)
-        _ = second.open(Self.entry(1, at: 5))
-        #expect(second.unclaimed(of: "app") == [Self.entry(2, at: 6)])
-        #expect(second.unclaimed(of: "other") == [Self.entry(1, at: 8, input: "other")])
-        second.forget(Self.entry(2, at: 6))
-        #expect(second.unclaimed(of: "app") == [])
-        try second.writeIfChanged()
-        let third = try Checkpoints(folder: scratch.path)
-        #expect(third.unclaimed(of: "app") == [Self.entry(1, at: 5)])
-        #expect(third.unclaimed(of: "other").count == 1)
-    }
-
-    @Test func `a damaged file is set aside, whatever the damage`() throws {
-        var random = Random()
-        let scratch = try Scratch()
-        let first = try Checkpoints(folder: scratch.path)
-        _ = first.open(Self.entry(1, at: 5))
-        try first.writeIfChanged()
-        let path = scratch.path + "/checkpoints"
-        let good = try Folder.read(path)
-        for round in 0..<200 {
-            var bad = good
-            if round % 2 == 0 {
-                bad.removeLast(1 + random.below(bad.count))
-                // The last byte is a line end, which says nothing.
-                if bad.count == good.count - 1 { continue }
-            } else {
-                let at = random.below(bad.count - 1)
-                // Another version is another case.
-                if (20..<24).contains(at) { continue }
-                bad[at] ^= UInt8(1 << random.below(8))
-            }
-            try Folder.replace(path, with: bad)
-            let state = try Checkpoints(folder: scratch.path)
-            let kept = try #require(state.setAside, random.note)
-            #expect(try Folder.read(kept) == bad, random.note)
-            #expect(state.unclaimed(of: "app") == [], random.note)
-        }
-    }
-
-    @Test func `a newer version's file is refused and stays as it is`() throws {
-        let scratch = try Scratch()
-        let path = scratch.path + "/checkpoints"
-        let text = Array("penstock-checkpoints 2 0000\nwhatever\n".utf8)
-        try Folder.replace(path, with: text)
-        #expect(throws: Checkpoints.Fault.newer(path: path, version: 2)) { try Checkpoints(folder: scratch.path) }
-        #expect(try Folder.read(path) == text)
-    }
-
-    @Test func `a crash between writing and renaming leaves the old positions`() throws {
-        let scratch = try Scratch()
-        let first = try Checkpoints(folder: scratch.path)
-        let source = first.open(Self.entry(1, at: 5))
-        try first.writeIfChanged()
-        try scratch.write("checkpoints.new", "penstock-check")
-        #expect(try Checkpoints(folder: scratch.path).unclaimed(of: "app") == [Self.entry(1, at: 5)])
-        // And one that fails is made up for by the next.
-        try Folder.move(scratch.path, to: scratch.path + "-away")
-        _ = first.settle(source, at: 6)
-        #expect(throws: SystemError.self) { try first.writeIfChanged() }
-        try Folder.move(scratch.path + "-away", to: scratch.path)
-        try first.writeIfChanged()
-        #expect(try Checkpoints(folder: scratch.path).unclaimed(of: "app") == [Self.entry(1, at: 6)])
-    }
-}
-
 @Suite struct SettlementTests {
     static func aggregate(_ runs: [Run]) -> SealedAggregate {
         var writer = AggregateWriter(maxSize: 1 << 20, pool: BufferPool(mostKept: 0))
@@ -480,15 +363,7 @@ import Testing
         #expect(SourceKeys(.literal("k"), checkpoints).key(of: source)?.partitionKey == [107])
         #expect(SourceKeys(.host, checkpoints).key(of: source)?.partitionKey == Array(Machine.hostName.utf8))
         let long = checkpoints.open(
-            .init(
-                input: "a",
-                path: String(repeating: "ü", count: 300),
-                device: 1,
-                inode: 1,
-                headSize: 0,
-                headHash: "",
-                position: 0
-            )
+            .init(input: "a", path: String(repeating: "ü", count: 300), device: 1, inode: 1, position: 0)
         )
         #expect(SourceKeys(.source, checkpoints).key(of: long)?.partitionKey.count == 512)
     }

@@ -5,6 +5,8 @@ Servers listen on loopback, on ports the kernel chooses. Whatever a test starts 
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import pathlib
 import random
@@ -233,14 +235,35 @@ class Agent:
     @property
     def checkpoints(self):
         """Delivered positions by inode, as the state file has them."""
-        import json
+        return {int(entry["inode"]): entry["position"] for entry in self.entries.values()}
 
+    @property
+    def entries(self):
+        """The state file's entries by number: those of its whole batches."""
         try:
-            head, body = (self.state / "checkpoints").read_text().split("\n", 1)
+            text = (self.state / "checkpoints").read_bytes()
         except FileNotFoundError:
             return {}
-        assert head.startswith("penstock-checkpoints ")
-        return {int(file["inode"]): file["position"] for file in json.loads(body)["files"]}
+        entries, batch, number = {}, {}, 0
+        magic, version, generation = text.split(b"\n", 1)[0].split()
+        assert (magic, version) == (b"penstock-checkpoints", b"2")
+        sha = hashlib.sha256(b"%s %d\n" % (generation, 0))
+        for line in text.splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            if not line.startswith(b'{"batch":'):
+                sha.update(line)
+                if line.startswith(b'{"id":'):
+                    entry = json.loads(line)
+                    key = entry.pop("id")
+                    batch[key] = None if "gone" in entry else (batch.get(key) or entries.get(key, {})) | entry
+                continue
+            if json.loads(line) != {"batch": number, "sha256": sha.hexdigest()}:
+                break
+            entries = {key: entry for key, entry in (entries | batch).items() if entry is not None}
+            batch, number = {}, number + 1
+            sha = hashlib.sha256(b"%s %d\n" % (generation, number))
+        return entries
 
     def stop(self):
         for run in self.runs:

@@ -17,6 +17,7 @@ package struct FileCollector: ~Copyable {
     private var writer: RingWriter
     private var finder: FileFinder
     private var oversize = TailedFile.Oversize()
+    private var sha = SHA256()
     /// Index of the file whose turn is next.
     private var nextTurn = 0
     /// The room that the last step did not find.
@@ -85,6 +86,8 @@ package struct FileCollector: ~Copyable {
                 case .read(let count):
                     bytes += count
                     result = step
+                    // Before the lane sees the block, and settles it.
+                    checkpoints.passed(box.file.source, box.file.end(&sha))
                     publish()
                     continue
                 case .end: break
@@ -153,6 +156,7 @@ package struct FileCollector: ~Copyable {
                 let step = try box.file.finishPartial(into: &writer, longest: input.maxRecord)
                 switch step {
                 case .read(let count):
+                    checkpoints.passed(box.file.source, box.file.end(&sha))
                     counters.collectors.bytesRead.add(count)
                     result = step
                 case .end: box.file.isReady = true

@@ -58,8 +58,7 @@ struct FileFinder: ~Copyable {
         excludes = input.exclude.map(Glob.init)
         // What is new to an input that has run before has come since: it is read from its start. And to read once from
         // the end would be to read nothing.
-        let hasRunBefore = checkpoints.markSeen(input.name)
-        startsAtEnd = input.startAt == .end && !once && !hasRunBefore
+        startsAtEnd = input.startAt == .end && !once && !checkpoints.hasSeen(input.name)
         do {
             let folders = try FolderWatch()
             watchNumber = folders.number
@@ -109,17 +108,19 @@ struct FileFinder: ~Copyable {
         var present: Set<Identity> = []
         let paths = found.files.filter { path in !excludes.contains { $0.matches(path) } }
         // Files of the last run first: one of the others may be the copy that finishes one of them.
-        let known = Set(checkpoints.unclaimed(of: input.name).map(\.path))
+        let known = Set(checkpoints.unclaimed(of: input.name).map(\.entry.path))
         for path in paths.filter(known.contains) + paths.filter({ !known.contains($0) }) {
             if let identity = meet(path) { present.insert(identity) }
         }
-        if isFirstScan { findRotatedSinceLastRun() }
+        findRotatedSinceLastRun()
         followOthers(present)
         byPath = Dictionary(files.map { ($0.file.path, $0) }, uniquingKeysWith: { first, _ in first })
         counters.collectors.filesOpen.set(files.count)
         counters.collectors.bytesBehind.set(files.reduce(0) { $0 + Int($1.file.behind) })
         // What is gone, or is tailed by now, is held no more.
         held = held.filter { present.contains($0.key) && byIdentity[$0.key] == nil }
+        // Not before every file is known: after a crash in between, those that are not would be new.
+        if isFirstScan { checkpoints.markSeen(input.name) }
         isFirstScan = false
     }
 
@@ -178,50 +179,74 @@ struct FileFinder: ~Copyable {
         let identity = Identity(device: status.device, inode: status.inode)
         // Rotated between the look at its name and the opening: it is tailed already.
         guard byIdentity[identity] == nil else { return }
-        let known = checkpoints.unclaimed(of: input.name).first {
-            $0.device == status.device && $0.inode == status.inode
+        let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
+        for known in known where try isSame(file, status, known) {
+            return try begin(file, path, status, as: known, isRotated: isRotated)
         }
-        guard let known else {
+        for known in known { try finishCopy(of: known, path, status) }
+        if known.isEmpty {
             if !isRotated, try mayBeCopyInTheMaking(file, identity, status, path) { return }
-            return try begin(
-                file,
-                path,
-                status,
-                at: isFirstScan && startsAtEnd ? status.size : 0,
-                isRotated: isRotated
-            )
+            let isOld = isFirstScan && startsAtEnd
+            return try begin(file, path, status, at: isOld ? status.size : 0, isRotated: isRotated)
         }
-        let mark = FileMark(headSize: known.headSize, headHash: known.headHash)
-        var isSame = known.headSize == 0
-        if !isSame { isSame = try mark.hasHead(file) }
-        if isSame, status.size >= known.position {
-            return try begin(file, path, status, at: known.position, isRotated: isRotated)
-        }
-        checkpoints.forget(known)
+        // What only got the inode of a rotated file is nobody's that any pattern asks for.
+        if !isRotated, byIdentity[identity] == nil { try begin(file, path, status, at: 0, isRotated: false) }
+    }
+
+    /// Whether a file is the one that an entry names: it has its head, and what stood where reading was.
+    private func isSame(
+        _ file: borrowing ReadableFile,
+        _ status: FileStatus,
+        _ known: Checkpoints.Unclaimed
+    ) throws(SystemError) -> Bool {
+        guard status.size >= known.offset else { return false }
+        guard known.entry.headSize > 0 else { return true }
+        return try FileMark(known.entry).fits(file, known.end)
+    }
+
+    /// The file of an entry was truncated, or is gone and its inode another's: what was not read of it may be in a copy.
+    private mutating func finishCopy(
+        of known: Checkpoints.Unclaimed,
+        _ path: String,
+        _ status: FileStatus
+    ) throws(SystemError) {
+        let entry = known.entry
         counters.collectors.filesTruncated.add(1)
         let before: Logger.Metadata = [
-            "path": "\(path)", "before": "\(known.path)", "size": "\(status.size)", "offset": "\(known.position)",
+            "path": "\(path)", "before": "\(entry.path)", "size": "\(status.size)", "offset": "\(entry.position)",
         ]
-        if let copy = findCopy(of: mark, in: Self.folder(of: known.path), upTo: known.position),
+        if let copy = findCopy(of: FileMark(entry), known.end, in: Self.folder(of: entry.path), upTo: known.offset),
             let rest = try? ReadableFile(copy), let size = try? rest.status()
         {
             log.notice(
                 "file was truncated while no agent ran, finishing its copy",
                 metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
             )
-            try begin(rest, copy, size, at: known.position, isRotated: true)
+            try begin(rest, copy, size, as: known, isRotated: true)
         } else {
             log.warning(
-                isSame
-                    ? "file was truncated while no agent ran, reading it from its start"
-                    : known.path == path
-                        ? "file has other content than before, reading it from its start"
-                        : "another file has the inode of one that is gone",
+                entry.path == path
+                    ? "file was truncated or rewritten while no agent ran, reading it from its start"
+                    : "another file has the inode of one that is gone",
                 metadata: before
             )
+            checkpoints.close(entry.id)
         }
-        // What only got the inode of a rotated file is nobody's that any pattern asks for.
-        if !isRotated, byIdentity[identity] == nil { try begin(file, path, status, at: 0, isRotated: false) }
+    }
+
+    /// Goes on with a file of the last run, or of the last collector.
+    private mutating func begin(
+        _ file: consuming ReadableFile,
+        _ path: String,
+        _ status: FileStatus,
+        as known: Checkpoints.Unclaimed,
+        isRotated: Bool
+    ) throws(SystemError) {
+        checkpoints.claim(known.entry.id)
+        if known.entry.device != status.device || known.entry.inode != status.inode {
+            checkpoints.move(known.entry.id, to: path, device: status.device, inode: status.inode)
+        }
+        try begin(file, path, status, as: known.entry.id, at: known.offset, isRotated: isRotated)
     }
 
     /// Starts to tail a file.
@@ -233,16 +258,19 @@ struct FileFinder: ~Copyable {
         isRotated: Bool
     ) throws(SystemError) {
         let source = checkpoints.open(
-            .init(
-                input: input.name,
-                path: path,
-                device: status.device,
-                inode: status.inode,
-                headSize: 0,
-                headHash: "",
-                position: offset
-            )
+            .init(input: input.name, path: path, device: status.device, inode: status.inode, position: offset)
         )
+        try begin(file, path, status, as: source, at: offset, isRotated: isRotated)
+    }
+
+    private mutating func begin(
+        _ file: consuming ReadableFile,
+        _ path: String,
+        _ status: FileStatus,
+        as source: UInt32,
+        at offset: UInt64,
+        isRotated: Bool
+    ) throws(SystemError) {
         let box = Box(TailedFile(source: source, file, path: path, status: status, offset: offset, now: .now))
         box.file.isRotated = isRotated
         files.append(box)
@@ -252,6 +280,8 @@ struct FileFinder: ~Copyable {
             "tailing file",
             metadata: ["path": "\(path)", "offset": "\(offset)", "size": "\(status.size)", "input": "\(input.name)"]
         )
+        var sha = SHA256()
+        if offset > 0 { checkpoints.passed(source, box.file.end(&sha)) }
         try box.file.describe(in: checkpoints)
     }
 
@@ -291,33 +321,45 @@ struct FileFinder: ~Copyable {
     }
 
     /// Files of the last run that no pattern matches now: renamed while no agent ran, or gone.
+    ///
+    /// An entry is kept for a while if its file is not there: its file system may not be mounted yet.
     private mutating func findRotatedSinceLastRun() {
-        for entry in checkpoints.unclaimed(of: input.name) {
+        var listings: [String: [UInt64: String]] = [:]
+        var missing: [UInt32] = []
+        for known in checkpoints.unclaimed(of: input.name) {
+            let entry = known.entry
             let folder = Self.folder(of: entry.path)
-            // A folder that cannot be listed says nothing about the file.
-            guard let entries = try? Folder.entries(of: folder) else { continue }
-            let name = entries.first { candidate in
-                candidate.inode == entry.inode
-                    && (try? FileStatus(of: folder + "/" + candidate.name))?.device == entry.device
-            }
-            guard let name else {
-                log.info(
-                    "file is gone since the last run",
-                    metadata: ["path": "\(entry.path)", "offset": "\(entry.position)"]
+            if listings[folder] == nil {
+                let entries = (try? Folder.entries(of: folder)) ?? []
+                listings[folder] = Dictionary(
+                    entries.map { ($0.inode, $0.name) },
+                    uniquingKeysWith: { first, _ in first }
                 )
-                checkpoints.forget(entry)
+            }
+            let path = listings[folder]?[entry.inode].map { folder == "/" ? "/" + $0 : folder + "/" + $0 }
+            guard let path, (try? FileStatus(of: path))?.device == entry.device else {
+                if entry.missingSince == 0 {
+                    log.info(
+                        "file is gone since the last run",
+                        metadata: ["path": "\(entry.path)", "offset": "\(entry.position)"]
+                    )
+                }
+                missing.append(entry.id)
                 continue
             }
             do {
                 // An inode is given again: only the same head makes it the same file. Of an empty file nothing but the
                 // name is known, which rotation adds to.
-                let path = folder + "/" + name.name
-                let isSame =
-                    try entry.headSize > 0
-                    ? FileMark(headSize: entry.headSize, headHash: entry.headHash).hasHead(ReadableFile(path))
-                    : path.hasPrefix(entry.path)
-                if isSame { try open(path, isRotated: true) } else { checkpoints.forget(entry) }
+                if entry.headSize > 0 || path.hasPrefix(entry.path) {
+                    try open(path, isRotated: true)
+                } else {
+                    missing.append(entry.id)
+                }
             } catch { tell(entry.path, error.reason) }
+        }
+        let expired = checkpoints.missing(missing)
+        if expired > 0 {
+            log.notice("forgot files that have been gone for long", metadata: ["files": "\(expired)"])
         }
     }
 
@@ -386,7 +428,7 @@ struct FileFinder: ~Copyable {
         counters.collectors.filesTruncated.add(1)
         let (path, offset) = (box.file.path, box.file.offset)
         let old = Identity(device: box.file.device, inode: box.file.inode)
-        if let copy = findCopy(of: box.file.mark, in: Self.folder(of: path), upTo: offset),
+        if let copy = findCopy(of: box.file.mark, .init(), in: Self.folder(of: path), upTo: offset),
             let file = try? ReadableFile(copy), let status = try? file.status()
         {
             // The old source goes on in the copy: positions mean the same bytes there. What was opened under its name is
@@ -419,31 +461,34 @@ struct FileFinder: ~Copyable {
         let source = box.file.source
         box.file.restart(
             as: checkpoints.open(
-                .init(
-                    input: input.name,
-                    path: path,
-                    device: old.device,
-                    inode: old.inode,
-                    headSize: 0,
-                    headHash: "",
-                    position: 0
-                )
+                .init(input: input.name, path: path, device: old.device, inode: old.inode, position: 0)
             )
         )
         checkpoints.close(source)
         do { try box.file.describe(in: checkpoints) } catch { tell(path, "\(error)") }
     }
 
-    /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, and is not tailed.
-    private func findCopy(of mark: FileMark, in folder: String, upTo offset: UInt64) -> String? {
-        for entry in ((try? Folder.entries(of: folder)) ?? []).sorted(by: { $0.name < $1.name }) {
+    /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, has `end` where it was, and is not
+    /// tailed.
+    ///
+    /// The newest of several: the others were made earlier, and hold less.
+    private func findCopy(
+        of mark: FileMark,
+        _ end: Checkpoints.Entry.End,
+        in folder: String,
+        upTo offset: UInt64
+    ) -> String? {
+        var best: (path: String, changed: Int64)?
+        for entry in (try? Folder.entries(of: folder)) ?? [] {
             let path = folder == "/" ? "/" + entry.name : folder + "/" + entry.name
             guard let status = try? FileStatus(of: path), status.kind == .regular, status.size >= offset,
+                best == nil || status.modified > best!.changed,
                 byIdentity[Identity(device: status.device, inode: status.inode)] == nil,
-                let file = try? ReadableFile(path), (try? mark.fits(file, upTo: offset)) == true
+                let file = try? ReadableFile(path), (try? mark.fits(file, upTo: offset)) == true,
+                (try? FileMark.holds(file, end)) == true
             else { continue }
-            return path
+            best = (path, status.modified)
         }
-        return nil
+        return best?.path
     }
 }

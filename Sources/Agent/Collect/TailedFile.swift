@@ -94,6 +94,11 @@ struct TailedFile: ~Copyable {
         return try FileMark.end(of: file, before: offset).suffix(mark.end.count) == mark.end[...]
     }
 
+    /// What stands before the offset, for the checkpoints.
+    func end(_ sha: inout SHA256) -> Checkpoints.Entry.End {
+        .init(position: offset, size: UInt16(mark.end.count), hash: Fingerprint(of: mark.end.span, &sha))
+    }
+
     /// Looks at the file's size.
     ///
     /// True when it was truncated: it is shorter than what was read of it, or has other bytes there.
@@ -112,10 +117,10 @@ struct TailedFile: ~Copyable {
 
     /// Notes name and head in the checkpoints: while the file is short, its head grows.
     mutating func describe(in checkpoints: Checkpoints) throws(SystemError) {
-        if mark.headSize < FileMark.headBytes, size > UInt64(mark.headSize) {
-            (mark.headSize, mark.headHash) = try FileMark.head(of: file, size: FileMark.headBytes)
+        if Int(mark.headSize) < FileMark.headBytes, size > UInt64(mark.headSize) {
+            try mark.setHead(of: file)
         }
-        checkpoints.update(source, path: path, headSize: mark.headSize, headHash: mark.headHash)
+        checkpoints.update(source, path: path, headSize: mark.headSize, head: mark.head)
     }
 
     enum Step: Equatable {

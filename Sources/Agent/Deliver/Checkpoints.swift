@@ -4,42 +4,80 @@ package import Platform
 import Synchronization
 
 // Concurrency: collectors open and close sources, the lane settles positions, one thread writes. Each holds the lock for
-// a few dictionary operations, once a file or once an acknowledged aggregate.
+// a few dictionary operations, once a block that was read or once an acknowledged aggregate.
 
 /// How far each file has been delivered, in memory and in the state file.
 package final class Checkpoints: Sendable {
     /// What is known of one file for one input.
-    package struct Entry: Equatable {
+    package struct Entry: Equatable, Sendable {
+        /// The number of its source, the same in every run.
+        package var id: UInt32 = 0
         package var input: String
+        /// The path it had when it was met; records keep it as their key.
+        package var name: String
+        /// Where it was last.
         package var path: String
         package var device: UInt64
         package var inode: UInt64
-        /// Bytes at the file's head that `headHash` covers: they tell a file from another that got its inode.
-        package var headSize: Int
-        /// SHA-256, hexadecimal.
-        package var headHash: String
+        /// Bytes at the file's head that `head` is of: they tell a file from another that got its inode.
+        package var headSize: UInt16 = 0
+        package var head = Fingerprint.none
         /// Everything before it is delivered.
         package var position: UInt64
+        /// What stood right before the position, or not far before it.
+        package var end = End()
+        /// When a collector looked for the file and did not find it, in seconds since 1970; 0: it was there.
+        package var missingSince: Int64 = 0
 
-        package init(
-            input: String,
-            path: String,
-            device: UInt64,
-            inode: UInt64,
-            headSize: Int,
-            headHash: String,
-            position: UInt64
-        ) {
-            (self.input, self.path, self.device, self.inode) = (input, path, device, inode)
-            (self.headSize, self.headHash, self.position) = (headSize, headHash, position)
+        /// The bytes of a file right before a position: a file that was rewritten has others there.
+        package struct End: Equatable, Sendable {
+            package var position: UInt64 = 0
+            /// How many bytes; 0: nothing is known.
+            package var size: UInt16 = 0
+            package var hash = Fingerprint.none
+
+            package init() {}
+            package init(position: UInt64, size: UInt16, hash: Fingerprint) {
+                (self.position, self.size, self.hash) = (position, size, hash)
+            }
+        }
+
+        package init(input: String, path: String, device: UInt64, inode: UInt64, position: UInt64) {
+            (self.input, name, self.path, self.device, self.inode) = (input, path, path, device, inode)
+            self.position = position
         }
     }
 
+    /// An entry, and what is known of it beyond the state file.
+    private final class Record {
+        var entry: Entry
+        /// Ends of what was read and is not settled, in order.
+        var ends: [Entry.End] = []
+        /// A collector reads it.
+        var isHeld: Bool
+        /// It stands in the list of those that nobody holds, also if somebody does again.
+        var isListed: Bool
+        /// How far the collector that let go of it had read; nil in another process.
+        var readTo: UInt64?
+        var change = Change.none
+
+        enum Change { case none, position, all }
+
+        init(_ entry: Entry, isHeld: Bool) { (self.entry, self.isHeld, isListed) = (entry, isHeld, !isHeld) }
+
+        var lastEnd: Entry.End { ends.last ?? entry.end }
+    }
+
     private struct State {
-        /// Files that a collector holds, by source.
-        var open: [UInt32: Entry] = [:]
-        /// Files of an earlier run that no collector has claimed.
-        var unclaimed: [Entry] = []
+        /// All entries, by source.
+        var records: [UInt32: Record] = [:]
+        /// Those that no collector holds, and some that one does again; in order of their files when `isSorted`.
+        var unheld: [Record] = []
+        var isSorted = true
+        var heldAgain = 0
+        /// Changed since the last write, and gone since.
+        var changed: [Record] = []
+        var gone: [UInt32] = []
         /// Inputs that have looked at their files before: what is new to them now has come since.
         var seenInputs: Set<String> = []
         var nextSource: UInt32 = 1
@@ -51,31 +89,70 @@ package final class Checkpoints: Sendable {
         /// for it.
         var hasUnknown = false
         var bell: Doorbell?
+
+        mutating func note(_ record: Record, _ change: Record.Change) {
+            if record.change == .none { changed.append(record) }
+            if record.change != .all { record.change = change }
+            isDirty = true
+        }
+
+        mutating func remove(_ id: UInt32) {
+            guard let record = records.removeValue(forKey: id) else { return }
+            if !record.isHeld { hold(record) }
+            gone.append(id)
+            isDirty = true
+        }
+
+        mutating func hold(_ record: Record) {
+            record.isHeld = true
+            heldAgain += 1
+            guard heldAgain * 2 > unheld.count else { return }
+            for record in unheld where record.isHeld { record.isListed = false }
+            unheld.removeAll { $0.isHeld }
+            heldAgain = 0
+        }
     }
+
+    /// The state file that this process has written and appends to.
+    private final class Slot { var file: StateFile? }
 
     private let path: String
     private let state: Mutex<State>
-    /// A state file that could not be read and was set aside, to be reported.
+    private let file = Mutex(Slot())
+    /// A state file that could not be read, or not to its end, and was set aside, to be reported.
     package let setAside: String?
+    /// Bytes at the state file's end that were never wholly written, and count for nothing.
+    package let torn: Int
 
-    private static let version = 1
+    /// Entries of files that are not there, at most: those that have been missing longest go first.
+    private static let mostMissing = 100_000
+    private static let missingFor: Int64 = 7 * 24 * 3600
+    /// A clock that says less was never set: the year 2020.
+    private static let leastTime: Int64 = 1_577_836_800
 
     /// Reads the state file of `folder`, if there is one.
     package init(folder: String) throws(Fault) {
         path = folder + "/checkpoints"
         var state = State()
-        var setAside: String?
-        switch try Self.load(path) {
+        var (setAside, torn): (String?, Int) = (nil, 0)
+        var (entries, inputs): ([Entry], Set<String>) = ([], [])
+        switch try StateFile.load(path) {
         case .none: break
-        case .state(let entries, let inputs):
-            state.unclaimed = entries
-            state.seenInputs = inputs
-        case .damaged:
+        case .state(let all, let names, let cut): (entries, inputs, torn) = (all, names, cut)
+        case .damaged(let some, let names):
+            (entries, inputs) = (some, names)
             setAside = "\(path).damaged-\(Machine.wallMilliseconds() / 1000)"
             do { try Folder.move(path, to: setAside!) } catch { throw .system(error) }
         }
+        state.seenInputs = inputs
+        state.unheld = entries.map { Record($0, isHeld: false) }
+        state.isSorted = false
+        state.records = Dictionary(uniqueKeysWithValues: state.unheld.map { ($0.entry.id, $0) })
+        state.nextSource = (entries.last?.id ?? 0) &+ 1
+        // What was torn, set aside or of an older version is in order again after the first write.
+        state.isDirty = torn > 0 || setAside != nil && !entries.isEmpty
         self.state = Mutex(state)
-        self.setAside = setAside
+        (self.setAside, self.torn) = (setAside, torn)
     }
 
     package enum Fault: Error, Equatable {
@@ -85,77 +162,188 @@ package final class Checkpoints: Sendable {
 
     // MARK: collectors
 
-    /// Whether the input has run before; from now on it has.
-    package func markSeen(_ input: String) -> Bool {
+    /// Whether the input has looked at all its files before.
+    package func hasSeen(_ input: String) -> Bool { state.withLock { $0.seenInputs.contains(input) } }
+
+    /// Notes that the input has looked at all its files.
+    package func markSeen(_ input: String) {
         state.withLock { state in
-            guard state.seenInputs.insert(input).inserted else { return true }
-            state.isDirty = true
-            return false
+            if state.seenInputs.insert(input).inserted { state.isDirty = true }
         }
     }
 
-    /// The files of an earlier run that `input` has not claimed.
-    package func unclaimed(of input: String) -> [Entry] {
-        state.withLock { $0.unclaimed.filter { $0.input == input } }
+    /// An entry that no collector holds, and how far the last one had read.
+    package struct Unclaimed: Equatable, Sendable {
+        package var entry: Entry
+        /// Where reading goes on: what lies between the position and here is under way in this process.
+        package var offset: UInt64
+        /// What stood before `offset`, or not far before it.
+        package var end: Entry.End
     }
 
-    /// Takes an entry of an earlier run away: its file is gone, or is another one now.
-    package func forget(_ entry: Entry) {
+    /// The entries of a file that `input` has not claimed; more than one if a crash came between two changes.
+    package func unclaimed(of input: String, device: UInt64, inode: UInt64) -> [Unclaimed] {
         state.withLock { state in
-            state.unclaimed.removeAll { $0 == entry }
-            state.isDirty = true
+            if !state.isSorted {
+                state.unheld.sort { ($0.entry.inode, $0.entry.device) < ($1.entry.inode, $1.entry.device) }
+                state.isSorted = true
+            }
+            var (low, high) = (0, state.unheld.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if state.unheld[middle].entry.inode < inode { low = middle + 1 } else { high = middle }
+            }
+            var found: [Unclaimed] = []
+            while low < state.unheld.count, state.unheld[low].entry.inode == inode {
+                let record = state.unheld[low]
+                if !record.isHeld, record.entry.device == device, record.entry.input == input {
+                    found.append(Self.unclaimed(record))
+                }
+                low += 1
+            }
+            return found
         }
     }
 
-    /// Opens a source at the entry's position, and claims that file's entry of an earlier run.
+    /// All that `input` has not claimed.
+    package func unclaimed(of input: String) -> [Unclaimed] {
+        state.withLock { state in
+            state.unheld.filter { !$0.isHeld && $0.entry.input == input }.map(Self.unclaimed)
+        }
+    }
+
+    private static func unclaimed(_ record: Record) -> Unclaimed {
+        // Beyond what was read nothing can be settled, but for what an earlier process had read.
+        let offset = max(record.readTo ?? 0, record.entry.position)
+        return Unclaimed(entry: record.entry, offset: offset, end: record.lastEnd)
+    }
+
+    /// Opens a new source at the entry's position.
     package func open(_ entry: Entry) -> UInt32 {
         state.withLock { state in
-            let source = state.nextSource
-            state.nextSource += 1
-            state.unclaimed.removeAll {
-                $0.input == entry.input && $0.device == entry.device && $0.inode == entry.inode
-            }
-            state.open[source] = entry
-            state.isDirty = true
+            var entry = entry
+            entry.id = state.nextSource
+            state.nextSource &+= 1
+            let record = Record(entry, isHeld: true)
+            state.records[entry.id] = record
+            state.note(record, .all)
             if !state.hasUnknown {
                 state.hasUnknown = true
                 state.bell?.ring()
             }
-            return source
+            return entry.id
+        }
+    }
+
+    /// Claims an entry that nobody holds: its source goes on.
+    package func claim(_ id: UInt32) {
+        state.withLock { state in
+            guard let record = state.records[id], !record.isHeld else { return }
+            state.hold(record)
+            guard record.entry.missingSince != 0 else { return }
+            record.entry.missingSince = 0
+            state.note(record, .all)
+        }
+    }
+
+    /// Lets go of a source, for whoever claims its file next.
+    ///
+    /// - Parameter offset: how far it has been read; the lane settles what is under way.
+    package func release(_ source: UInt32, readTo offset: UInt64) {
+        state.withLock { state in
+            guard let record = state.records[source], record.isHeld else { return }
+            (record.isHeld, record.readTo) = (false, offset)
+            if record.isListed {
+                state.heldAgain -= 1
+            } else {
+                record.isListed = true
+                state.unheld.append(record)
+                state.isSorted = false
+            }
+        }
+    }
+
+    /// Notes that a collector looked for the files of these sources, which nobody holds, and did not find them.
+    ///
+    /// An entry goes when its file has been missing for a week by a clock that was set; and the longest missing ones when
+    /// there are too many.
+    /// - Returns: how many went.
+    package func missing(_ ids: [UInt32], now: Int64 = Machine.wallMilliseconds() / 1000) -> Int {
+        guard now >= Self.leastTime else { return 0 }
+        return state.withLock { state in
+            var expired: [UInt32] = []
+            for id in ids {
+                guard let record = state.records[id], !record.isHeld else { continue }
+                if record.entry.missingSince == 0 {
+                    record.entry.missingSince = now
+                    state.note(record, .all)
+                } else if now - record.entry.missingSince > Self.missingFor {
+                    expired.append(id)
+                }
+            }
+            for id in expired { state.remove(id) }
+            var count = expired.count
+            if ids.count - count > Self.mostMissing {
+                let all = state.unheld.filter { !$0.isHeld && $0.entry.missingSince != 0 }
+                    .sorted { $0.entry.missingSince < $1.entry.missingSince }
+                for record in all.dropLast(Self.mostMissing) {
+                    state.remove(record.entry.id)
+                    count += 1
+                }
+            }
+            return count
         }
     }
 
     /// Notes another name of a file, or more of its head.
-    package func update(_ source: UInt32, path: String, headSize: Int, headHash: String) {
+    package func update(_ source: UInt32, path: String, headSize: UInt16, head: Fingerprint) {
         state.withLock { state in
-            guard let entry = state.open[source] else { return }
-            guard entry.path != path || entry.headSize != headSize || entry.headHash != headHash else { return }
-            state.open[source]?.path = path
-            state.open[source]?.headSize = headSize
-            state.open[source]?.headHash = headHash
-            state.isDirty = true
+            guard let record = state.records[source] else { return }
+            guard record.entry.path != path || record.entry.headSize != headSize || record.entry.head != head
+            else { return }
+            record.entry.path = path
+            (record.entry.headSize, record.entry.head) = (headSize, head)
+            state.note(record, .all)
         }
     }
+
+    /// Notes what stands before a position up to which a source was read: before the lane can settle anything beyond it.
+    package func passed(_ source: UInt32, _ end: Entry.End) {
+        state.withLock { state in
+            guard let record = state.records[source] else { return }
+            if end.position <= record.entry.position, record.ends.isEmpty {
+                record.entry.end = end
+                return state.note(record, .position)
+            }
+            // The last one is always there; of those before it some, so that an outage does not gather them.
+            let count = record.ends.count
+            if count >= 2, end.position - record.ends[count - 2].position < Self.endDistance {
+                record.ends[count - 1] = end
+            } else {
+                record.ends.append(end)
+            }
+        }
+    }
+
+    /// Bytes between the ends that are kept of what was read and is not settled.
+    private static let endDistance: UInt64 = 32 << 10
 
     /// Notes that a source goes on in another file, which holds the same bytes.
     func move(_ source: UInt32, to path: String, device: UInt64, inode: UInt64) {
         state.withLock { state in
-            state.open[source]?.path = path
-            state.open[source]?.device = device
-            state.open[source]?.inode = inode
-            state.isDirty = true
+            guard let record = state.records[source] else { return }
+            (record.entry.path, record.entry.device, record.entry.inode) = (path, device, inode)
+            state.note(record, .all)
         }
     }
 
-    /// Forgets a source whose file is gone.
-    package func close(_ source: UInt32) {
-        state.withLock { state in
-            state.open[source] = nil
-            state.isDirty = true
-        }
-    }
+    /// Forgets a source: its file is gone, or is another one now.
+    package func close(_ source: UInt32) { state.withLock { $0.remove(source) } }
 
-    package func entry(of source: UInt32) -> Entry? { state.withLock { $0.open[source] } }
+    package func entry(of source: UInt32) -> Entry? { state.withLock { $0.records[source]?.entry } }
+
+    /// What stood before the offset up to which a source was read.
+    package func lastEnd(of source: UInt32) -> Entry.End { state.withLock { $0.records[source]?.lastEnd ?? .init() } }
 
     // MARK: the lane
 
@@ -165,11 +353,16 @@ package final class Checkpoints: Sendable {
     @discardableResult
     package func settle(_ source: UInt32, at position: UInt64) -> Bool {
         state.withLock { state in
-            guard let entry = state.open[source] else { return false }
-            if entry.position < position {
-                state.open[source]?.position = position
-                state.isDirty = true
+            guard let record = state.records[source] else { return false }
+            guard record.entry.position < position else { return true }
+            record.entry.position = position
+            let passed = record.ends.prefix { $0.position <= position }
+            if let end = passed.last {
+                record.entry.end = end
+                // An empty array of its own would keep its memory.
+                if passed.count == record.ends.count { record.ends = [] } else { record.ends.removeFirst(passed.count) }
             }
+            state.note(record, .position)
             return true
         }
     }
@@ -185,77 +378,57 @@ package final class Checkpoints: Sendable {
     /// Says whom to wake when there is something to write.
     func setBell(_ bell: Doorbell) { state.withLock { $0.bell = bell } }
 
-    /// Writes the state file if anything has changed since the last time.
+    /// Writes what has changed since the last time, if anything has.
     package func writeIfChanged() throws(SystemError) {
-        let text: [UInt8]? = state.withLock { state in
-            guard state.isDirty else { return nil }
-            (state.isDirty, state.hasUnknown) = (false, false)
-            return Self.encode(state)
+        guard isDirty else { return }
+        try file.withLock { (slot: inout Slot) throws(SystemError) in
+            // What an append did not write is in no list any more, and the file may end in a piece of it: write it anew.
+            guard let file = slot.file, !file.isOutgrown, file.isInPlace, (try? file.append(takeChanges())) != nil
+            else { return try writeAll(slot) }
         }
-        guard let text else { return }
-        do { try Folder.replace(path, with: text) } catch {
+    }
+
+    /// The lines of what has changed.
+    private func takeChanges() -> ByteWriter {
+        var lines = ByteWriter()
+        state.withLock { state in
+            (state.isDirty, state.hasUnknown) = (false, false)
+            StateFile.write(inputs: state.seenInputs, to: &lines)
+            for record in state.changed {
+                StateFile.write(record.entry, whole: record.change == .all, to: &lines)
+                record.change = .none
+            }
+            for id in state.gone { StateFile.write(gone: id, to: &lines) }
+            (state.changed, state.gone) = ([], [])
+        }
+        return lines
+    }
+
+    private func writeAll(_ slot: Slot) throws(SystemError) {
+        slot.file = nil
+        // A few at a time, so that neither the lane nor a collector waits long; what changes meanwhile is in the next batch.
+        var rest: ArraySlice<UInt32>?
+        do {
+            slot.file = try StateFile(path) { lines in
+                state.withLock { state in
+                    if rest == nil {
+                        (state.isDirty, state.hasUnknown) = (false, false)
+                        for record in state.changed { record.change = .none }
+                        (state.changed, state.gone) = ([], [])
+                        rest = state.records.keys.sorted()[...]
+                        StateFile.write(inputs: state.seenInputs, to: &lines)
+                    }
+                    for id in rest!.prefix(100) {
+                        guard let record = state.records[id] else { continue }
+                        StateFile.write(record.entry, whole: true, to: &lines)
+                    }
+                    rest = rest!.dropFirst(100)
+                    return !rest!.isEmpty
+                }
+            }
+        } catch {
             state.withLock { $0.isDirty = true }
             throw error
         }
-    }
-
-    private static func encode(_ state: State) -> [UInt8] {
-        let entries = (state.open.sorted { $0.key < $1.key }.map(\.value) + state.unclaimed).map { entry in
-            WireValue.object([
-                "input": .text(entry.input), "path": .text(entry.path), "device": .text(String(entry.device)),
-                "inode": .text(String(entry.inode)), "head_size": .integer(Int64(entry.headSize)),
-                "head_sha256": .text(entry.headHash), "position": .integer(Int64(entry.position)),
-            ])
-        }
-        let body = WireFormat.json.encode(
-            .object([
-                "inputs": .list(state.seenInputs.sorted().map { .text($0) }), "files": .list(entries),
-            ])
-        )
-        return Array("penstock-checkpoints \(version) \(SHA256.hexadecimal(of: body))\n".utf8) + body + [10]
-    }
-
-    /// What a state file holds.
-    enum Loaded {
-        case none
-        case state([Entry], inputs: Set<String>)
-        case damaged
-    }
-
-    /// Reads a state file and changes nothing.
-    static func load(_ path: String) throws(Fault) -> Loaded {
-        let bytes: [UInt8]
-        do { bytes = try Folder.read(path) } catch {
-            if error.isNotFound { return .none }
-            throw .system(error)
-        }
-        guard let end = bytes.firstIndex(of: 10) else { return .damaged }
-        let head = String(decoding: bytes[..<end], as: UTF8.self).split(separator: " ")
-        guard head.count == 3, head[0] == "penstock-checkpoints", let version = Int(head[1]) else { return .damaged }
-        guard version <= Self.version else { throw .newer(path: path, version: version) }
-        let body = Array(bytes[(end + 1)...].dropLast())
-        guard SHA256.hexadecimal(of: body) == head[2], let value = try? WireFormat.json.read(body.span) else {
-            return .damaged
-        }
-        func text(_ value: WireValue?) -> String? { value?.text(in: body.span) }
-        let inputs = (value["inputs"]?.list ?? []).compactMap { text($0) }
-        let entries = (value["files"]?.list ?? []).compactMap { file -> Entry? in
-            guard let input = text(file["input"]), let path = text(file["path"]),
-                let device = text(file["device"]).flatMap(UInt64.init),
-                let inode = text(file["inode"]).flatMap(UInt64.init),
-                let headSize = file["head_size"]?.integer, let headHash = text(file["head_sha256"]),
-                let position = file["position"]?.integer
-            else { return nil }
-            return Entry(
-                input: input,
-                path: path,
-                device: device,
-                inode: inode,
-                headSize: Int(headSize),
-                headHash: headHash,
-                position: UInt64(position)
-            )
-        }
-        return .state(entries, inputs: Set(inputs))
     }
 }

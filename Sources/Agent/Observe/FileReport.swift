@@ -40,9 +40,9 @@ public struct FileReport: Sendable {
         let path = folder + "/checkpoints"
         let entries: [Checkpoints.Entry]
         do {
-            switch try Checkpoints.load(path) {
+            switch try StateFile.load(path) {
             case .none: throw Fault.noState(folder: folder)
-            case .state(let found, _): entries = found
+            case .state(let found, _, _): entries = found
             case .damaged:
                 throw Fault.unreadable("\(path) is damaged: an agent will set it aside when it starts")
             }
@@ -61,8 +61,7 @@ public struct FileReport: Sendable {
             let isSame =
                 status?.device == entry.device && status?.inode == entry.inode
                 && (entry.headSize == 0
-                    || (try? FileMark(headSize: entry.headSize, headHash: entry.headHash)
-                        .hasHead(ReadableFile(entry.path))) == true)
+                    || (try? FileMark(entry).fits(ReadableFile(entry.path), entry.end)) == true)
             return File(
                 input: entry.input,
                 path: entry.path,

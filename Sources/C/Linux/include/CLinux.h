@@ -27,6 +27,8 @@ struct clinux_file {
     uint64_t inode;
     uint64_t size;
     uint64_t links;
+    /// Nanoseconds since 1970.
+    int64_t modified;
     /// 1 a regular file, 2 a folder, 0 anything else.
     int kind;
 };
