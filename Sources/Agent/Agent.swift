@@ -222,8 +222,14 @@ public final class Agent: Sendable {
             let checkpoints = try Checkpoints(folder: folder)
             if let setAside = checkpoints.setAside {
                 log.error(
-                    "the state file was damaged and is set aside: files are read by start_at",
+                    "the state file was damaged and is set aside: files that it no longer names are read by start_at",
                     metadata: ["kept": "\(setAside)"]
+                )
+            }
+            if checkpoints.torn > 0 {
+                log.notice(
+                    "the last write of the state file was torn, its positions before that hold",
+                    metadata: ["bytes": "\(checkpoints.torn)"]
                 )
             }
             return checkpoints
