@@ -37,10 +37,10 @@ package final class Settlement {
         sources[source]?.drained = end
     }
 
-    /// Drops the sources whose file is gone and of which nothing is under way, when they have become many.
+    /// Drops the sources of which nothing is under way, when they have become many; what comes of one begins it anew.
     private func forgetFinished() {
         guard sources.count >= mostSources else { return }
-        sources = sources.filter { $1.spans.settled != $1.drained || checkpoints.entry(of: $0) != nil }
+        sources = sources.filter { $1.spans.settled != $1.drained }
         mostSources = max(1000, sources.count * 2)
     }
 
