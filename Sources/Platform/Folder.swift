@@ -18,7 +18,8 @@ public enum Folder {
                 Entry(
                     name: name,
                     inode: UInt64(entry.pointee.d_ino),
-                    mayBeFolder: type == DT_DIR || type == DT_LNK || type == DT_UNKNOWN
+                    mayBeFolder: type == DT_DIR || type == DT_LNK || type == DT_UNKNOWN,
+                    mayBeLink: type == DT_LNK || type == DT_UNKNOWN
                 )
             )
         }
@@ -30,7 +31,46 @@ public enum Folder {
         public var inode: UInt64
         /// A folder, a link that may lead to one, or a file system that does not say.
         public var mayBeFolder: Bool
+        /// A link, or a file system that does not say.
+        public var mayBeLink: Bool
     }
+
+    /// Where the link `path` leads, link by link, the last one no link any more; empty if it is none itself.
+    public static func targets(of path: String) -> [String] {
+        var targets: [String] = []
+        var path = path
+        // The kernel follows 40, too.
+        while targets.count < 40 {
+            let target = unsafe String(unsafeUninitializedCapacity: Int(PATH_MAX)) { room in
+                unsafe max(
+                    0,
+                    readlink(
+                        path,
+                        UnsafeMutableRawPointer(room.baseAddress!).assumingMemoryBound(to: CChar.self),
+                        room.count
+                    )
+                )
+            }
+            guard !target.isEmpty else { break }
+            path = target.hasPrefix("/") ? target : joined(parent(of: path), target)
+            targets.append(path)
+        }
+        return targets
+    }
+
+    /// The path of `name` in the folder `path`.
+    public static func joined(_ path: String, _ name: String) -> String {
+        var joined = ""
+        // Exactly: appending would take twice as much, and there may be very many paths.
+        joined.reserveCapacity(path.utf8.count + 1 + name.utf8.count)
+        joined += path
+        if path != "/" { joined += "/" }
+        joined += name
+        return joined
+    }
+
+    /// Whether others may change the folder `path` without this machine's kernel knowing.
+    public static func isRemote(_ path: String) -> Bool { unsafe clinux_is_remote(path) == 1 }
 
     /// Creates `path` and the folders above it; what is synced in it later survives a loss of power.
     public static func create(_ path: String) throws(SystemError) {

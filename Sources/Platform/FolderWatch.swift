@@ -20,11 +20,30 @@ public struct FolderWatch: ~Copyable, Sendable {
         if folders[watch] == nil { folders[watch] = folder }
     }
 
+    /// Stops watching all folders but those.
+    public mutating func keep(_ kept: Set<String>) {
+        for (folder, watch) in watches where !kept.contains(folder) {
+            watches[folder] = nil
+            // Another name of a folder that is kept has the same watch.
+            guard folders[watch] == folder else { continue }
+            folders[watch] = nil
+            if let other = watches.first(where: { $0.value == watch })?.key {
+                folders[watch] = other
+            } else {
+                _ = clinux_unwatch(inotify.number, watch)
+            }
+        }
+    }
+
     public enum Change: Equatable {
         /// A file's content changed.
         case content(path: String)
-        /// A name appeared, went, or changed its rights; or the folder itself went.
-        case names
+        /// A file's name appeared, went, or changed its rights.
+        case name(path: String)
+        /// The same of a folder in a watched one.
+        case folder(path: String)
+        /// A watched folder itself went, or has another name.
+        case gone
         /// The kernel dropped events: look at everything.
         case overflow
     }
@@ -50,11 +69,22 @@ public struct FolderWatch: ~Copyable, Sendable {
                     let change: Change
                     if clinux_mask_is_overflow(mask) != 0 {
                         change = .overflow
-                    } else if clinux_mask_is_modify(mask) != 0, let folder = folders[watch] {
-                        change = .content(path: folder == "/" ? "/" + name : folder + "/" + name)
+                    } else if mask & UInt32(IN_IGNORED) != 0 {
+                        gone.append(watch)
+                        // A watch that was taken away says so, too.
+                        guard folders[watch] != nil else { continue }
+                        change = .gone
+                    } else if let folder = folders[watch] {
+                        let path = Folder.joined(folder, name)
+                        if name.isEmpty {
+                            change = .gone
+                        } else if clinux_mask_is_folder(mask) != 0 {
+                            change = .folder(path: path)
+                        } else {
+                            change = clinux_mask_is_modify(mask) != 0 ? .content(path: path) : .name(path: path)
+                        }
                     } else {
-                        change = .names
-                        if mask & UInt32(IN_IGNORED) != 0 { gone.append(watch) }
+                        continue
                     }
                     if changes.last != change { changes.append(change) }
                 }

@@ -42,6 +42,9 @@ public enum Machine {
         return .milliseconds(total * 1000 / max(1, ticks))
     }
 
+    /// How many descriptors this process may open.
+    public static var descriptorLimit: Int { Int(clamping: clinux_descriptor_limit()) }
+
     /// Raises the number of descriptors this process may open to what it is allowed to.
     public static func raiseDescriptorLimit() {
         var limit = rlimit()

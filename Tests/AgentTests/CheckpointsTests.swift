@@ -143,9 +143,9 @@ import Testing
         _ = first.open(Self.entry(1))
         _ = first.open(Self.entry(2))
         try first.writeIfChanged()
-        let day: Int64 = 24 * 3600
-        let start: Int64 = 1_800_000_000
-        func look(_ now: Int64) throws -> Int {
+        let day: UInt32 = 24 * 3600
+        let start: UInt32 = 1_800_000_000
+        func look(_ now: UInt32) throws -> Int {
             let checkpoints = try Checkpoints(folder: scratch.path)
             let gone = checkpoints.missing(checkpoints.unclaimed(of: "app").map(\.entry.id), now: now)
             try checkpoints.writeIfChanged()
@@ -166,7 +166,7 @@ import Testing
 
     @Test func `of missing files' entries only so many are kept, those that went last`() throws {
         let checkpoints = try Checkpoints(folder: try Scratch().path)
-        let start: Int64 = 1_800_000_000
+        let start: UInt32 = 1_800_000_000
         for inode in 0..<100_010 as Range<UInt64> {
             checkpoints.release(checkpoints.open(Self.entry(inode)), readTo: 0)
         }

@@ -74,6 +74,7 @@ import Testing
             memory_limit = "64MiB"
             shutdown_timeout = "5s"
             log_level = "debug"
+            max_open_files = 101
             [inputs.a]
             type = "file"
             paths = ["/a", "/b/**/*.log"]
@@ -111,10 +112,13 @@ import Testing
         expected.agent.memoryLimit = 64 << 20
         expected.agent.shutdownTimeout = .seconds(5)
         expected.agent.logLevel = .debug
+        expected.agent.maxOpenFiles = 101
         var (a, b) = (Configuration.Input(name: "a"), Configuration.Input(name: "b"))
         (a.paths, a.exclude, a.startAt) = (["/a", "/b/**/*.log"], ["/b/x.log"], .beginning)
         (a.maxRecord, a.onOversize, a.place) = (1000, .truncate, configuration.inputs[0].place)
         (b.paths, b.place, b.maxRecord) = (["/c"], configuration.inputs[1].place, configuration.inputs[1].maxRecord)
+        // They share what may be open.
+        (a.maxOpenFiles, a.sharers, b.maxOpenFiles, b.sharers) = (50, 2, 50, 2)
         expected.inputs = [a, b]
         var o = Configuration.Output(name: "o")
         o.fromPlace = configuration.outputs[0].fromPlace

@@ -70,9 +70,21 @@ import Testing
         #expect(matched > 50, random.note)
     }
 
+    /// All that a search finds: files, and folders where some may appear.
+    static func found(_ walk: Glob.Walk) -> (files: [String], folders: [String]) {
+        var (walk, files, folders) = (walk, [String](), [String]())
+        while let found = walk.next() {
+            switch found {
+            case .file(let path, _): files.append(path)
+            case .folder(let path): folders.append(path)
+            case .fault, .step: break
+            }
+        }
+        return (files, folders)
+    }
+
     static func found(_ pattern: String, in folder: String) -> [String] {
-        var found = Glob.Found()
-        Glob(folder + pattern).search(into: &found)
+        let found = Self.found(Glob(folder + pattern).walk())
         return found.files.map { String($0.dropFirst(folder.count)) }
     }
 
@@ -97,13 +109,31 @@ import Testing
 
     @Test func `watches folders where a file may appear, and says what it cannot list`() throws {
         let scratch = try Scratch()
-        var found = Glob.Found()
-        Glob(scratch.path + "/later/*.log").search(into: &found)
-        #expect(found.folders == [scratch.path])
+        #expect(Self.found(Glob(scratch.path + "/later/*.log").walk()).folders == [scratch.path])
         try scratch.write("file", "")
-        found = Glob.Found()
-        Glob("/proc/1/nothing-here/*").search(into: &found)
-        #expect(found.files == [])
+        #expect(Self.found(Glob("/proc/1/nothing-here/*").walk()).files == [])
+        try Folder.create(scratch["a"])
+        let found = Self.found(Glob(scratch.path + "/*/*.log").walk())
+        #expect(found.folders == [scratch.path, scratch["a"]])
+    }
+
+    @Test func `a search of one folder finds what the search of everything finds in it`() throws {
+        let scratch = try Scratch()
+        for folder in ["/a", "/a/b", "/a/b/c", "/a/x", "/b"] { try Folder.create(scratch.path + folder) }
+        for file in ["x.log", "a/x.log", "a/b/x.log", "a/b/c/x.log", "a/x/x.log", "b/x.log"] {
+            try scratch.write(file, "")
+        }
+        for pattern in [
+            "/*.log", "/**/*.log", "/*/*/*.log", "/a/**/b/*.log", "/a/b/x.log", "/**/b/**/x.log", "/[ab]/**",
+        ] {
+            let glob = Glob(scratch.path + pattern)
+            let all = Set(Self.found(glob.walk()).files)
+            for folder in ["", "/a", "/a/b", "/a/b/c", "/b"] {
+                let path = scratch.path + folder
+                let within = Set(Self.found(glob.walk(in: path)).files)
+                #expect(within == all.filter { $0.hasPrefix(path + "/") }, "\(pattern) in \(folder)")
+            }
+        }
     }
 
     @Test func `a loop of links has an end`() throws {

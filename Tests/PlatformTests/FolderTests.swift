@@ -93,22 +93,51 @@ final class Scratch {
         try watch.add(folder)
         #expect(watch.changes() == [])
         let file = try AppendedFile(folder + "/a")
-        #expect(watch.changes() == [.names])
+        #expect(watch.changes() == [.name(path: folder + "/a")])
         let isWritten = file.append([1].span)
         #expect(isWritten)
         #expect(watch.changes() == [.content(path: folder + "/a")])
         try Folder.move(folder + "/a", to: folder + "/b")
-        #expect(watch.changes() == [.names])
+        #expect(watch.changes() == [.name(path: folder + "/a"), .name(path: folder + "/b")])
         unsafe _ = unlink(folder + "/b")
-        #expect(watch.changes() == [.names])
+        #expect(watch.changes() == [.name(path: folder + "/b")])
+        try Folder.create(folder + "/d")
+        #expect(watch.changes() == [.folder(path: folder + "/d")])
         Folder.removeTree(folder)
         // The kernel may tell of the end at once, later, or never.
         try Folder.create(folder)
         try watch.add(folder)
         _ = watch.changes()
         _ = try AppendedFile(folder + "/c")
-        #expect(watch.changes() == [.names])
+        #expect(watch.changes() == [.name(path: folder + "/c")])
         #expect(throws: SystemError.self) { try watch.add(folder + "/none") }
+    }
+
+    @Test func `a folder is not watched any more when it is not kept, unless it is by another name`() throws {
+        let scratch = try Scratch()
+        for name in ["a", "b"] { try Folder.create(scratch.path + "/" + name) }
+        unsafe #expect(symlink(scratch.path + "/a", scratch.path + "/link") == 0)
+        var watch = try FolderWatch()
+        for name in ["a", "b", "link"] { try watch.add(scratch.path + "/" + name) }
+        watch.keep([scratch.path + "/link"])
+        _ = try AppendedFile(scratch.path + "/a/x")
+        _ = try AppendedFile(scratch.path + "/b/x")
+        #expect(watch.changes() == [.name(path: scratch.path + "/link/x")])
+        try watch.add(scratch.path + "/b")
+        _ = try AppendedFile(scratch.path + "/b/y")
+        #expect(watch.changes() == [.name(path: scratch.path + "/b/y")])
+    }
+
+    @Test func `a link's targets are followed one by one, to the last and no further than forty`() throws {
+        let scratch = try Scratch()
+        let file = scratch.path + "/file"
+        _ = try AppendedFile(file)
+        unsafe #expect(symlink("file", scratch.path + "/one") == 0)
+        unsafe #expect(symlink(scratch.path + "/one", scratch.path + "/two") == 0)
+        unsafe #expect(symlink("loop", scratch.path + "/loop") == 0)
+        #expect(Folder.targets(of: scratch.path + "/two") == [scratch.path + "/one", file])
+        #expect(Folder.targets(of: file) == [] && Folder.targets(of: scratch.path + "/none") == [])
+        #expect(Folder.targets(of: scratch.path + "/loop").count == 40)
     }
 
     @Test func `a FIFO does not hold its opener`() throws {

@@ -18,42 +18,54 @@ package struct FileCollector: ~Copyable {
     private var finder: FileFinder
     private var oversize = TailedFile.Oversize()
     private var sha = SHA256()
-    /// Index of the file whose turn is next.
-    private var nextTurn = 0
     /// The room that the last step did not find.
     private var neededRoom = 0
 
     /// Blocks read from one file before the next has its turn.
     private static let turn = 8
+    /// How long reading goes on, and how long looking for files does, before the other has its turn.
+    private static let readingTurn: Duration = .milliseconds(50)
+    private static let findingTurn: Duration = .milliseconds(20)
 
-    package init(_ feed: Feed, once: Bool, checkpoints: Checkpoints, counters: Counters, log: Logger) {
+    /// - Parameters:
+    ///   - once: read every file to its end, and end.
+    ///   - watches: learn from inotify what changes; else look at everything every second.
+    package init(
+        _ feed: Feed,
+        once: Bool,
+        checkpoints: Checkpoints,
+        counters: Counters,
+        log: Logger,
+        watches: Bool = true
+    ) {
         (self.feed, input, self.once) = (feed, feed.input, once)
         (self.checkpoints, self.counters) = (checkpoints, counters)
         writer = RingWriter(feed.ring)
-        finder = FileFinder(feed.input, once: once, checkpoints: checkpoints, counters: counters, log: log)
+        finder = FileFinder(
+            feed.input,
+            once: once,
+            watches: watches,
+            checkpoints: checkpoints,
+            counters: counters,
+            log: log
+        )
     }
 
     /// Reads until asked to stop; with `once`, until every file is read to its end.
     package mutating func run() {
-        finder.scan()
-        var nextScan = ContinuousClock.now + finder.poll
         reading: while !isStopping {
-            switch readReady() {
-            case .read: break
-            case .full: waitForRoom()
-            case .end:
-                if once {
-                    if finishLines({ _ in true }) == .end { break reading }
-                } else if finishLines({ $0.isRotated && .now - $0.lastChange > FileFinder.rotatedQuiet }) == .end {
-                    if sleep(until: nextScan) { nextScan = .now }
-                }
-            }
-            if ContinuousClock.now >= nextScan {
-                finder.scan()
-                nextScan = .now + finder.poll
+            let step = readReady()
+            if step == .full { waitForRoom() }
+            finder.work(until: .now + Self.findingTurn)
+            guard step == .end, finder.ready.isEmpty, !finder.isBusy else { continue }
+            if once {
+                if finishLines({ _ in true }) == .end { break reading }
+            } else if finishLines({ $0.isRotated && $0.isQuiet(for: FileFinder.rotatedQuiet) }) == .end {
+                sleep()
             }
         }
         publish()
+        finder.releaseAll()
         feed.isFinished.store(true, ordering: .releasing)
         feed.laneBell.ring()
     }
@@ -67,36 +79,37 @@ package struct FileCollector: ~Copyable {
 
     // MARK: reading
 
-    /// Gives every file with something to read its turn.
+    /// Gives the files with something to read their turns, until all had one or a while has passed.
     private mutating func readReady() -> TailedFile.Step {
         var bytes = 0
         var result = TailedFile.Step.end
-        // Where the ring was full the last time, so that a busy file does not keep the room from those behind it.
-        let count = finder.files.count
-        let start = count == 0 ? 0 : nextTurn % count
-        nextTurn = 0
-        files: for further in 0..<count {
-            let place = (start + further) % count
-            let box = finder.files[place]
-            guard box.file.isReady else { continue }
-            if hasBeenTruncated(box) { finder.restart(box) }
-            for block in 0..<Self.turn {
-                let step = step(box)
+        var rest = finder.ready.count
+        let end = ContinuousClock.now + Self.readingTurn
+        files: while rest > 0, let file = finder.ready.next() {
+            rest -= 1
+            guard finder.prepare(file) else { continue }
+            turn: for block in 0..<Self.turn {
+                let step = step(file)
                 switch step {
                 case .read(let count):
                     bytes += count
                     result = step
                     // Before the lane sees the block, and settles it.
-                    checkpoints.passed(box.file.source, box.file.end(&sha))
+                    checkpoints.passed(file.source, file.end(&sha))
                     publish()
-                    continue
-                case .end: break
+                case .end: break turn
                 case .full:
-                    neededRoom = box.file.needed
-                    nextTurn = block == 0 ? place : place + 1
+                    neededRoom = file.needed
+                    // A busy file must not keep the room from those behind it.
+                    if block == 0 { finder.ready.putBack(file) } else { finder.ready.add(file) }
                     result = step
                     break files
                 }
+                if block == Self.turn - 1 { finder.ready.add(file) }
+            }
+            if rest > 0, .now > end {
+                // The others wait for their turn: it is not the end.
+                if result == .end { result = .read(0) }
                 break
             }
         }
@@ -106,72 +119,57 @@ package struct FileCollector: ~Copyable {
             counters.collectors.bytesTruncated.add(oversize.bytesDropped)
             oversize = .init()
         }
-        // A truncation has added a file behind our back: it has its turn before anything sleeps or ends.
-        if result == .end, finder.files.contains(where: { $0.file.isReady }) { return .read(0) }
         return result
     }
 
-    /// Whether other bytes stand where we have read: a turn must not go on in them.
-    private mutating func hasBeenTruncated(_ box: FileFinder.Box) -> Bool {
-        do { return try !box.file.isUntouched() } catch {
-            finder.tell(box.file.path, "\(error)")
-            return false
-        }
-    }
-
-    /// Reads one block of a file; at its end, sees whether it has shrunk.
-    private mutating func step(_ box: FileFinder.Box) -> TailedFile.Step {
+    /// Reads one block of a file; at its end, sees whether it has shrunk, or more has come meanwhile.
+    private mutating func step(_ file: TailedFile) -> TailedFile.Step {
         do {
-            let step = try box.file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+            let step = try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
             guard step == .end else { return step }
-            box.file.isReady = false
-            if try box.file.look(now: .now) { finder.restart(box) }
-            try box.file.describe(in: checkpoints)
-            return box.file.isReady ? self.step(again: box) : .end
+            return try finder.lookAgain(file) ? again(file) : .end
         } catch {
-            box.file.isReady = false
-            finder.tell(box.file.path, "\(error)")
+            finder.tell(file.path, "\(error)")
             return .end
         }
     }
 
     /// Once more, for what came while we looked; never a third time, so that one busy file cannot hold the turn.
-    private mutating func step(again box: FileFinder.Box) -> TailedFile.Step {
+    private mutating func again(_ file: TailedFile) -> TailedFile.Step {
         do {
-            let step = try box.file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
-            if step == .end { box.file.isReady = false }
-            return step
+            return try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
         } catch {
-            box.file.isReady = false
-            finder.tell(box.file.path, "\(error)")
+            finder.tell(file.path, "\(error)")
             return .end
         }
     }
 
     /// Makes records of the unfinished last lines of the files that `isDue` says.
-    private mutating func finishLines(_ isDue: (borrowing TailedFile) -> Bool) -> TailedFile.Step {
+    private mutating func finishLines(_ isDue: (TailedFile) -> Bool) -> TailedFile.Step {
         var result = TailedFile.Step.end
-        for box in finder.files where box.file.partial > 0 && isDue(box.file) {
+        for file in finder.unfinished(all: once) where file.partial > 0 && isDue(file) {
+            guard finder.prepare(file) else { continue }
             do {
-                let step = try box.file.finishPartial(into: &writer, longest: input.maxRecord)
+                let step = try file.finishPartial(into: &writer, longest: input.maxRecord)
                 switch step {
                 case .read(let count):
-                    checkpoints.passed(box.file.source, box.file.end(&sha))
+                    checkpoints.passed(file.source, file.end(&sha))
                     counters.collectors.bytesRead.add(count)
                     result = step
-                case .end: box.file.isReady = true
+                case .end:
+                    finder.ready.add(file)
+                    result = .read(0)
                 case .full:
-                    neededRoom = box.file.needed
+                    neededRoom = file.needed
                     waitForRoom()
                     return step
                 }
-                if step == .end { result = .read(0) }
             } catch {
-                finder.tell(box.file.path, "\(error)")
-                box.file.giveUpPartial()
+                finder.tell(file.path, "\(error)")
+                file.giveUpPartial()
             }
         }
-        publish()
+        if result != .end { publish() }
         return result
     }
 
@@ -188,13 +186,10 @@ package struct FileCollector: ~Copyable {
         feed.isWaitingForRoom.store(false, ordering: .relaxed)
     }
 
-    /// Sleeps until something changes in a watched folder.
-    ///
-    /// True when a scan is needed.
-    private mutating func sleep(until wake: ContinuousClock.Instant) -> Bool {
+    /// Sleeps until something changes in a watched folder, or it is time to look.
+    private mutating func sleep() {
         feed.bell.prepareToSleep()
-        if !isStopping { feed.bell.wait(or: finder.watchNumber, atMost: wake - .now) }
+        if !isStopping { feed.bell.wait(or: finder.watchNumber, atMost: finder.nextLook - .now) }
         feed.bell.wake()
-        return finder.takeChanges()
     }
 }

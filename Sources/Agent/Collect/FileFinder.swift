@@ -7,9 +7,12 @@ import Platform
 
 /// Finds an input's files, and knows which is which.
 ///
-/// Folders are watched by inotify; a poll reconciles what inotify missed, or cannot see on a network file system. A file
-/// is known by device and inode, and by its content when that is not enough; its name may change.
+/// Folders are watched by inotify, and a name that changes is looked at alone; a search of everything reconciles what
+/// inotify missed, a slice at a time. A file is known by device and inode, and by its content when that is not enough; its
+/// name may change.
 struct FileFinder: ~Copyable {
+    private typealias Identity = TailedFile.Identity
+
     private let input: Configuration.Input
     private let once: Bool
     private let checkpoints: Checkpoints
@@ -18,127 +21,408 @@ struct FileFinder: ~Copyable {
     private let patterns: [Glob]
     private let excludes: [Glob]
 
-    /// Tailed files in turn; boxed, because an array cannot hold what has one owner.
-    private(set) var files: [Box] = []
-    private var watch: FolderWatch?
-    /// Readable when something changed in a folder; negative where there is no inotify.
-    let watchNumber: Int32
-    private var byIdentity: [Identity: Box] = [:]
-    private var byPath: [String: Box] = [:]
-    /// Paths whose fault has been told, and which.
-    private var told: [String: String] = [:]
+    /// Files that may have something to read.
+    var ready = ReadyList()
+    private var files: [TailedFile.Identity: TailedFile] = [:]
+    private var open: OpenFiles
+    /// Files to look at again in a while: deleted, nowhere, or rotated with an unfinished line.
+    private var waiting: [TailedFile] = []
+    /// How the tailed files begin.
+    private var openings = Openings()
+    /// Paths whose fault has been told, which, and in which scan.
+    private var told: [String: (fault: String, scan: UInt32)] = [:]
     /// New files that may be copies of tailed ones, with their size at the last change.
-    private var held: [Identity: (path: String, size: UInt64, since: ContinuousClock.Instant)] = [:]
+    private var held: [TailedFile.Identity: (path: String, size: UInt64, since: ContinuousClock.Instant)] = [:]
+
+    private var folders: WatchedFolders
+    /// Searches of folders that have just appeared, or are polled.
+    private var walks: [Glob.Walk] = []
+    private var scan: Scan?
+    private var scans: UInt32 = 0
+    private var isScanWanted = false
+    private var nextScan = ContinuousClock.now
+    private var lastScan: Duration = .zero
+    private var nextPoll = ContinuousClock.now
+    private var nextWaiting = ContinuousClock.now
+    private var lastChanges = ContinuousClock.now
     private var isFirstScan = true
     private let startsAtEnd: Bool
+    /// What of the common counters is ours.
+    private var counted = (files: 0, behind: 0)
 
-    fileprivate struct Identity: Hashable {
-        var device: UInt64
-        var inode: UInt64
-    }
-
-    final class Box {
-        var file: TailedFile
-        init(_ file: consuming TailedFile) { self.file = file }
-        fileprivate var identity: Identity { Identity(device: file.device, inode: file.inode) }
+    /// A search of everything, as far as it has come.
+    private struct Scan {
+        var walks: [Glob.Walk]
+        /// Files found by the pattern that is being searched.
+        var found = 0
+        /// Files to look at behind all others.
+        var later: [String] = []
+        var folders: Set<String> = []
+        var links: Set<String> = []
+        var spent: Duration = .zero
     }
 
     /// How often to look at everything, with inotify and without.
     private static let pollWatched: Duration = .seconds(5)
     private static let pollUnwatched: Duration = .seconds(1)
+    /// A search of everything may take a 200th of the time at most, one that is wanted a tenth.
+    private static let scanShare = 200
+    private static let mostFirstScan: Duration = .milliseconds(500)
+    private static let wantedShare = 10
     /// How long a rotated file must be quiet before its last line is taken for finished: its writer may still hold it.
     static let rotatedQuiet: Duration = .seconds(5)
     /// How long a file that looks like a copy of another may stand still before it is taken for a file of its own.
     private static let copyQuiet: Duration = .seconds(10)
+    /// Files in a folder whose content is compared with a new one's, however little they have in common.
+    private static let fewFiles = 1000
 
-    init(_ input: Configuration.Input, once: Bool, checkpoints: Checkpoints, counters: Counters, log: Logger) {
+    init(
+        _ input: Configuration.Input,
+        once: Bool,
+        watches: Bool,
+        checkpoints: Checkpoints,
+        counters: Counters,
+        log: Logger
+    ) {
         (self.input, self.once, self.checkpoints) = (input, once, checkpoints)
         (self.counters, self.log) = (counters, log)
         patterns = input.paths.map(Glob.init)
         excludes = input.exclude.map(Glob.init)
+        open = OpenFiles(most: input.maxOpenFiles, sharers: input.sharers)
         // What is new to an input that has run before has come since: it is read from its start. And to read once from
         // the end would be to read nothing.
         startsAtEnd = input.startAt == .end && !once && !checkpoints.hasSeen(input.name)
-        do {
-            let folders = try FolderWatch()
-            watchNumber = folders.number
-            watch = consume folders
-        } catch {
-            watchNumber = -1
-            watch = nil
-            log.warning("inotify is not available, files are polled", metadata: ["reason": "\(error)"])
+        folders = WatchedFolders(watches: watches, log)
+    }
+
+    /// Readable when something changed in a folder; negative where there is no inotify.
+    var watchNumber: Int32 { folders.number }
+
+    // MARK: when to look
+
+    /// There is more to look for at once.
+    var isBusy: Bool { scan != nil || !walks.isEmpty || ContinuousClock.now >= nextLook }
+
+    /// When `work` has something to do, if nothing changes before.
+    var nextLook: ContinuousClock.Instant {
+        var next = isScanWanted ? wantedScan : nextScan
+        if !waiting.isEmpty || !held.isEmpty { next = min(next, nextWaiting) }
+        if !folders.polled.isEmpty { next = min(next, nextPoll) }
+        return next
+    }
+
+    private var wantedScan: ContinuousClock.Instant { min(nextScan, lastScanEnd + lastScan * Self.wantedShare) }
+    private var lastScanEnd: ContinuousClock.Instant { nextScan - pause }
+    private var pause: Duration {
+        max(folders.isWatching ? Self.pollWatched : Self.pollUnwatched, lastScan * Self.scanShare)
+    }
+
+    /// Takes note of what has changed and searches for files, until `deadline` if there is so much to do.
+    mutating func work(until deadline: ContinuousClock.Instant) {
+        let began = ContinuousClock.now
+        // Before all files that were there are known, no other is new.
+        if !isFirstScan, ready.isEmpty || began - lastChanges > .milliseconds(10) {
+            lastChanges = began
+            takeChanges()
+        }
+        while let walk = walks.last {
+            walks.removeLast()
+            guard goOn(walk, until: deadline) else { return }
+        }
+        if scan == nil, began >= (isScanWanted ? wantedScan : nextScan) { beginScan() }
+        if scan != nil {
+            let isFinished = goOnScanning(until: deadline)
+            scan?.spent += ContinuousClock.now - began
+            if isFinished { endScan() }
+        }
+        guard !isFirstScan else { return }
+        if !folders.polled.isEmpty, began >= nextPoll {
+            for folder in folders.polled { walks += patterns.map { $0.walk(in: folder) } }
+            nextPoll = began + max(.seconds(1), lastScan * Self.scanShare)
+        }
+        if !waiting.isEmpty || !held.isEmpty, began >= nextWaiting {
+            lookAtWaiting()
+            nextWaiting = began + .seconds(1)
         }
     }
 
-    /// How often `scan` is to be called.
-    var poll: Duration { watch == nil ? Self.pollUnwatched : Self.pollWatched }
+    /// Lets go of every file: another collector may go on with them.
+    mutating func releaseAll() {
+        for file in files.values { checkpoints.release(file.source, readTo: file.offset) }
+        count(files: 0, behind: 0)
+    }
 
-    /// Notes which files have something to read.
-    ///
-    /// True when a scan is needed.
-    mutating func takeChanges() -> Bool {
-        var needsScan = false
-        for change in watch?.changes() ?? [] {
+    /// Files whose last line may have to do without its end.
+    func unfinished(all: Bool) -> [TailedFile] { all ? files.values.filter { $0.partial > 0 } : waiting }
+
+    // MARK: changes
+
+    private mutating func takeChanges() {
+        var names: [String] = []
+        var lost: [TailedFile] = []
+        for change in folders.changes() {
             switch change {
             case .content(let path):
-                byPath[path]?.file.isReady = true
-                if held.values.contains(where: { $0.path == path }) { needsScan = true }
-            case .names, .overflow: needsScan = true
+                if let file = open.file(at: path) { ready.add(file) } else { names.append(path) }
+            case .name(let path): names.append(path)
+            case .folder(let path): walks += patterns.map { $0.walk(in: path) }
+            case .gone, .overflow: isScanWanted = true
             }
         }
-        return needsScan
+        var seen: Set<String> = []
+        for path in names where seen.insert(path).inserted { look(at: path, &lost) }
+        var listings = Listings()
+        for file in lost { follow(file, &listings) }
     }
 
-    // MARK: finding files
+    /// Looks at one name in a watched folder, because something happened to it.
+    private mutating func look(at path: String, _ lost: inout [TailedFile]) {
+        let status = try? FileStatus(of: path)
+        let file = status.flatMap { files[Identity($0)] }
+        if let old = open.file(at: path), old !== file { lost.append(old) }
+        if let status, status.kind == .regular, let file {
+            _ = file.look(status)
+            ready.add(file)
+            file.scan = scans
+            if file.place != path { renamed(file, to: path) }
+        } else if fits(path) {
+            _ = meet(path, mayBeLink: true)
+        }
+        for link in folders.links(through: path) { _ = meet(link, mayBeLink: true) }
+    }
 
-    /// Looks for new files, for those that have other names now, and for those that are gone.
-    mutating func scan() {
-        var found = Glob.Found()
-        for pattern in patterns {
-            let before = found.files.count
-            pattern.search(into: &found)
-            if isFirstScan, found.files.count == before {
+    private func fits(_ path: String) -> Bool {
+        patterns.contains { $0.matches(path) } && !excludes.contains { $0.matches(path) }
+    }
+
+    /// A file has been met under another name: its own may be gone.
+    private mutating func renamed(_ file: TailedFile, to path: String) {
+        if let named = try? FileStatus(of: file.path), Identity(named) == file.identity { return }
+        log.info("file has another name", metadata: ["path": "\(path)", "before": "\(file.path)"])
+        open.rename(file, to: path, target: Folder.targets(of: path).last)
+        file.hasName = true
+        if !fits(path) { rotated(file) } else { file.isRotated = false }
+        describe(file)
+    }
+
+    private mutating func rotated(_ file: TailedFile) {
+        if file.partial > 0 { wait(for: file) }
+        guard !file.isRotated else { return }
+        file.isRotated = true
+        file.changed()
+        counters.collectors.filesRotated.add(1)
+        log.info(
+            "file was rotated, reading the rest of it",
+            metadata: ["path": "\(file.path)", "offset": "\(file.offset)", "size": "\(file.size)"]
+        )
+    }
+
+    private mutating func wait(for file: TailedFile) {
+        guard !file.isWaiting else { return }
+        file.isWaiting = true
+        waiting.append(file)
+    }
+
+    private mutating func describe(_ file: TailedFile) {
+        // What cannot be read is told when it is to be read.
+        try? file.describe(in: checkpoints)
+        openings.insert(file.opening)
+    }
+
+    /// The inodes of folders, listed once.
+    private struct Listings {
+        private var folders: [String: [UInt64: String]] = [:]
+
+        mutating func path(of inode: UInt64, in folder: String) -> String? {
+            if folders[folder] == nil {
+                let entries = (try? Folder.entries(of: folder)) ?? []
+                folders[folder] = Dictionary(
+                    entries.map { ($0.inode, $0.name) },
+                    uniquingKeysWith: { first, _ in first }
+                )
+            }
+            return folders[folder]?[inode].map { Folder.joined(folder, $0) }
+        }
+    }
+
+    /// A file is not where it was, or is not looked for there any more.
+    private mutating func follow(_ file: TailedFile, _ listings: inout Listings) {
+        guard files[file.identity] === file else { return }
+        do {
+            if try file.look() { ready.add(file) }
+        } catch { tell(file.path, error.reason) }
+        if file.isDeleted {
+            rotated(file)
+            return wait(for: file)
+        }
+        if let named = try? FileStatus(of: file.path), Identity(named) == file.identity {
+            if file.look(named) { ready.add(file) }
+            if !fits(file.path) { rotated(file) }
+        } else if let path = listings.path(of: file.inode, in: file.folder), let named = try? FileStatus(of: path),
+            Identity(named) == file.identity
+        {
+            renamed(file, to: path)
+        } else if file.isOpen {
+            file.hasName = false
+            rotated(file)
+            wait(for: file)
+        } else {
+            leave(file)
+        }
+    }
+
+    /// A file that was closed, because it had been read to its end, is gone.
+    private mutating func leave(_ file: TailedFile) {
+        log.info("file is gone", metadata: ["path": "\(file.path)", "offset": "\(file.offset)"])
+        files[file.identity] = nil
+        counters.collectors.bytesLost.add(Int(file.behind))
+        checkpoints.release(file.source, readTo: file.offset)
+        _ = checkpoints.missing([file.source])
+    }
+
+    /// Looks at files that no event tells of, and lets go of those that are finished.
+    private mutating func lookAtWaiting() {
+        let all = waiting
+        waiting = []
+        for file in all {
+            file.isWaiting = false
+            guard files[file.identity] === file else { continue }
+            do {
+                if try file.look() || !file.isOpen && file.behind > 0 { ready.add(file) }
+            } catch { tell(file.path, error.reason) }
+            // Its writer may still hold it: a deleted file must be quiet for a while before it is let go.
+            if file.isDeleted, file.isCaughtUp, file.partial == 0, file.isQuiet(for: Self.rotatedQuiet) {
+                log.info(
+                    "deleted file is finished",
+                    metadata: ["path": "\(file.path)", "size": "\(file.size)"]
+                )
+                checkpoints.close(file.source)
+                files[file.identity] = nil
+                open.remove(file)
+                count(files: files.count, behind: counted.behind)
+            } else if file.isDeleted || !file.hasName || file.isRotated && file.partial > 0 {
+                wait(for: file)
+            }
+        }
+        for (identity, copy) in held where .now - copy.since > Self.copyQuiet {
+            if meet(copy.path, mayBeLink: true) != identity { held[identity] = nil }
+        }
+    }
+
+    // MARK: searching
+
+    private mutating func beginScan() {
+        scans &+= 1
+        isScanWanted = false
+        scan = Scan(walks: patterns.reversed().map { $0.walk() })
+    }
+
+    /// Goes on with the search of everything; true at its end.
+    private mutating func goOnScanning(until deadline: ContinuousClock.Instant) -> Bool {
+        // Files of the last run first: one of the others may be the copy that finishes one of them.
+        let defers = isFirstScan && checkpoints.hasUnclaimed(of: input.name)
+        while let walk = scan!.walks.last {
+            scan!.walks.removeLast()
+            guard goOn(walk, until: deadline, scanning: true, defers: defers) else { return false }
+            if isFirstScan, scan!.found == 0 {
+                let pattern = patterns[patterns.count - 1 - scan!.walks.count].pattern
                 log.warning(
                     "no file matches the pattern yet",
-                    metadata: ["input": "\(input.name)", "pattern": "\(pattern.pattern)"]
+                    metadata: ["input": "\(input.name)", "pattern": "\(pattern)"]
                 )
             }
+            scan!.found = 0
         }
-        watchFolders(found)
-        var present: Set<Identity> = []
-        let paths = found.files.filter { path in !excludes.contains { $0.matches(path) } }
-        // Files of the last run first: one of the others may be the copy that finishes one of them.
-        let known = Set(checkpoints.unclaimed(of: input.name).map(\.entry.path))
-        for path in paths.filter(known.contains) + paths.filter({ !known.contains($0) }) {
-            if let identity = meet(path) { present.insert(identity) }
+        while let path = scan!.later.popLast() {
+            guard mayOpen else {
+                scan!.later.append(path)
+                return false
+            }
+            _ = meet(path, mayBeLink: true)
+            if .now > deadline { return scan!.later.isEmpty }
         }
-        findRotatedSinceLastRun()
-        followOthers(present)
-        byPath = Dictionary(files.map { ($0.file.path, $0) }, uniquingKeysWith: { first, _ in first })
-        counters.collectors.filesOpen.set(files.count)
-        counters.collectors.bytesBehind.set(files.reduce(0) { $0 + Int($1.file.behind) })
-        // What is gone, or is tailed by now, is held no more.
-        held = held.filter { present.contains($0.key) && byIdentity[$0.key] == nil }
-        // Not before every file is known: after a crash in between, those that are not would be new.
-        if isFirstScan { checkpoints.markSeen(input.name) }
-        isFirstScan = false
+        return true
     }
 
-    private mutating func watchFolders(_ found: Glob.Found) {
-        for fault in found.faults { tell(fault.path ?? "", "\(fault.reason) (folder)") }
-        for folder in Set(found.folders) {
-            do { try watch?.add(folder) } catch {
-                log.warning(
-                    "folder cannot be watched, it is polled",
-                    metadata: ["folder": "\(folder)", "reason": "\(error.reason)"]
-                )
+    /// Goes on with a search of the file system; false if it has to wait, for which it is kept.
+    private mutating func goOn(
+        _ walk: Glob.Walk,
+        until deadline: ContinuousClock.Instant,
+        scanning: Bool = false,
+        defers: Bool = false
+    ) -> Bool {
+        var (walk, steps) = (walk, 0)
+        while true {
+            steps += 1
+            if !mayOpen || steps % 16 == 0 && .now > deadline {
+                if scanning { scan!.walks.append(walk) } else { walks.append(walk) }
+                return false
+            }
+            guard let found = walk.next() else { return true }
+            switch found {
+            case .step: break
+            case .fault(let fault): tell(fault.path ?? "", "\(fault.reason) (folder)")
+            case .folder(let folder):
+                folders.add(folder)
+                if scanning { scan!.folders.insert(folder) }
+            case .file(let path, let mayBeLink):
+                guard !excludes.contains(where: { $0.matches(path) }) else { break }
+                if scanning { scan!.found += 1 }
+                if defers, !isKnown(path) {
+                    scan!.later.append(path)
+                } else {
+                    _ = meet(path, mayBeLink: mayBeLink)
+                }
             }
         }
+    }
+
+    /// Whether another file may be opened, or nothing would come of waiting until it may.
+    private var mayOpen: Bool {
+        mutating get {
+            let hasRoom = open.hasRoom()
+            return hasRoom || ready.isEmpty
+        }
+    }
+
+    private func isKnown(_ path: String) -> Bool {
+        guard let status = try? FileStatus(of: path) else { return true }
+        return !checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode).isEmpty
+    }
+
+    private mutating func endScan() {
+        var listings = Listings()
+        for file in Array(files.values) where file.scan != scans { follow(file, &listings) }
+        findMissing(&listings)
+        count(files: files.count, behind: files.values.reduce(0) { $0 + Int($1.behind) })
+        told = told.filter { $0.value.scan == scans }
+        // What is gone, or is tailed by now, is held no more.
+        held = held.filter { files[$0.key] == nil && (try? FileStatus(of: $0.value.path)).map(Identity.init) == $0.key }
+        folders.keep(scan!.folders, links: scan!.links)
+        // Not before every file is known: after a crash in between, those that are not would be new.
+        if isFirstScan { checkpoints.markSeen(input.name) }
+        // The first one opens and reads every file, which no later one does.
+        lastScan = isFirstScan ? min(scan!.spent, Self.mostFirstScan) : scan!.spent
+        isFirstScan = false
+        openings = Openings(files.values.lazy.map(\.opening))
+        scan = nil
+        nextScan = .now + pause
+    }
+
+    private mutating func count(files: Int, behind: Int) {
+        counters.collectors.filesOpen.add(files - counted.files)
+        counters.collectors.bytesBehind.add(behind - counted.behind)
+        counted = (files, behind)
     }
 
     /// Looks at one path that matches: a file that is known, or a new one.
-    private mutating func meet(_ path: String) -> Identity? {
+    private mutating func meet(_ path: String, mayBeLink: Bool) -> TailedFile.Identity? {
         do {
+            let targets = mayBeLink ? Folder.targets(of: path) : []
+            if !targets.isEmpty {
+                folders.follow(path, targets)
+                scan?.links.insert(path)
+            }
             let status = try FileStatus(of: path)
             switch status.kind {
             case .folder:
@@ -149,17 +433,14 @@ struct FileFinder: ~Copyable {
                 return nil
             case .regular: break
             }
-            let identity = Identity(device: status.device, inode: status.inode)
-            if let box = byIdentity[identity] {
-                if box.file.path != path, (try? FileStatus(of: box.file.path))?.inode != status.inode {
-                    log.info("file has another name", metadata: ["path": "\(path)", "before": "\(box.file.path)"])
-                    box.file.rename(to: path)
-                    try box.file.describe(in: checkpoints)
-                }
-                box.file.isRotated = false
+            let identity = Identity(status)
+            if let file = files[identity] {
+                file.scan = scans
+                if file.look(status) { ready.add(file) }
+                if file.path != path { renamed(file, to: path) }
                 return identity
             }
-            try open(path, isRotated: false)
+            try open(path, target: targets.last, isRotated: false)
             told[path] = nil
             return identity
         } catch {
@@ -173,24 +454,26 @@ struct FileFinder: ~Copyable {
         }
     }
 
-    private mutating func open(_ path: String, isRotated: Bool) throws(SystemError) {
+    private mutating func open(_ path: String, target: String?, isRotated: Bool) throws(SystemError) {
         let file = try ReadableFile(path)
         let status = try file.status()
-        let identity = Identity(device: status.device, inode: status.inode)
         // Rotated between the look at its name and the opening: it is tailed already.
-        guard byIdentity[identity] == nil else { return }
+        guard files[Identity(status)] == nil else { return }
         let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
         for known in known where try isSame(file, status, known) {
-            return try begin(file, path, status, as: known, isRotated: isRotated)
+            return try begin(file, path, target: target, status, as: known, isRotated: isRotated)
         }
         for known in known { try finishCopy(of: known, path, status) }
         if known.isEmpty {
-            if !isRotated, try mayBeCopyInTheMaking(file, identity, status, path) { return }
+            if !isRotated, try mayBeCopyInTheMaking(file, status, path) { return }
             let isOld = isFirstScan && startsAtEnd
-            return try begin(file, path, status, at: isOld ? status.size : 0, isRotated: isRotated)
+            let offset = isOld ? status.size : 0
+            return try begin(file, path, target: target, status, at: offset, isRotated: isRotated)
         }
         // What only got the inode of a rotated file is nobody's that any pattern asks for.
-        if !isRotated, byIdentity[identity] == nil { try begin(file, path, status, at: 0, isRotated: false) }
+        if !isRotated, files[Identity(status)] == nil {
+            try begin(file, path, target: target, status, at: 0, isRotated: false)
+        }
     }
 
     /// Whether a file is the one that an entry names: it has its head, and what stood where reading was.
@@ -215,19 +498,22 @@ struct FileFinder: ~Copyable {
         let before: Logger.Metadata = [
             "path": "\(path)", "before": "\(entry.path)", "size": "\(status.size)", "offset": "\(entry.position)",
         ]
-        if let copy = findCopy(of: FileMark(entry), known.end, in: Self.folder(of: entry.path), upTo: known.offset),
+        let folder = Folder.parent(of: Folder.targets(of: entry.path).last ?? entry.path)
+        if let copy = findCopy(of: FileMark(entry), known.end, in: folder, upTo: known.offset),
             let rest = try? ReadableFile(copy), let size = try? rest.status()
         {
             log.notice(
                 "file was truncated while no agent ran, finishing its copy",
                 metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
             )
-            try begin(rest, copy, size, as: known, isRotated: true)
+            try begin(rest, copy, target: nil, size, as: known, isRotated: true)
         } else {
             log.warning(
-                entry.path == path
-                    ? "file was truncated or rewritten while no agent ran, reading it from its start"
-                    : "another file has the inode of one that is gone",
+                entry.path != path
+                    ? "another file has the inode of one that is gone"
+                    : status.size < known.offset
+                        ? "file was truncated while no agent ran, reading it from its start"
+                        : "file has other content than before, reading it from its start",
                 metadata: before
             )
             checkpoints.close(entry.id)
@@ -238,6 +524,7 @@ struct FileFinder: ~Copyable {
     private mutating func begin(
         _ file: consuming ReadableFile,
         _ path: String,
+        target: String?,
         _ status: FileStatus,
         as known: Checkpoints.Unclaimed,
         isRotated: Bool
@@ -246,43 +533,50 @@ struct FileFinder: ~Copyable {
         if known.entry.device != status.device || known.entry.inode != status.inode {
             checkpoints.move(known.entry.id, to: path, device: status.device, inode: status.inode)
         }
-        try begin(file, path, status, as: known.entry.id, at: known.offset, isRotated: isRotated)
+        // The entry's own text of it, where it is the same.
+        let path = known.entry.path == path ? known.entry.path : path
+        let file = TailedFile(source: known.entry.id, file, path: path, status: status, offset: known.offset)
+        file.findSkipped(input.onOversize, longest: input.maxRecord)
+        try begin(file, target: target, isRotated: isRotated)
     }
 
-    /// Starts to tail a file.
+    /// Begins to tail a file.
     private mutating func begin(
         _ file: consuming ReadableFile,
         _ path: String,
+        target: String?,
         _ status: FileStatus,
         at offset: UInt64,
         isRotated: Bool
     ) throws(SystemError) {
-        let source = checkpoints.open(
-            .init(input: input.name, path: path, device: status.device, inode: status.inode, position: offset)
-        )
-        try begin(file, path, status, as: source, at: offset, isRotated: isRotated)
+        let source = checkpoints.open(entry(of: path, status, at: offset))
+        let file = TailedFile(source: source, file, path: path, status: status, offset: offset)
+        try begin(file, target: target, isRotated: isRotated)
     }
 
-    private mutating func begin(
-        _ file: consuming ReadableFile,
-        _ path: String,
-        _ status: FileStatus,
-        as source: UInt32,
-        at offset: UInt64,
-        isRotated: Bool
-    ) throws(SystemError) {
-        let box = Box(TailedFile(source: source, file, path: path, status: status, offset: offset, now: .now))
-        box.file.isRotated = isRotated
-        files.append(box)
-        byIdentity[box.identity] = box
-        byPath[path] = box
+    private func entry(of path: String, _ status: FileStatus, at offset: UInt64) -> Checkpoints.Entry {
+        .init(input: input.name, path: path, device: status.device, inode: status.inode, position: offset)
+    }
+
+    private mutating func begin(_ file: TailedFile, target: String?, isRotated: Bool) throws(SystemError) {
+        file.target = target
+        file.isRotated = isRotated
+        file.scan = scans
+        files[file.identity] = file
+        open.add(file)
+        ready.add(file)
+        held[file.identity] = nil
         log.info(
             "tailing file",
-            metadata: ["path": "\(path)", "offset": "\(offset)", "size": "\(status.size)", "input": "\(input.name)"]
+            metadata: [
+                "path": "\(file.path)", "offset": "\(file.offset)", "size": "\(file.size)", "input": "\(input.name)",
+            ]
         )
         var sha = SHA256()
-        if offset > 0 { checkpoints.passed(source, box.file.end(&sha)) }
-        try box.file.describe(in: checkpoints)
+        if file.offset > 0 { checkpoints.passed(file.source, file.end(&sha)) }
+        try file.describe(in: checkpoints)
+        openings.insert(file.opening)
+        count(files: files.count, behind: counted.behind)
     }
 
     /// Whether a new file may be a copy of one that is tailed in the same folder: `copytruncate` copies first, which takes
@@ -292,24 +586,26 @@ struct FileFinder: ~Copyable {
     /// until nothing has happened for a while: then it is a file like any other.
     private mutating func mayBeCopyInTheMaking(
         _ file: borrowing ReadableFile,
-        _ identity: Identity,
         _ status: FileStatus,
         _ path: String
     ) throws(SystemError) -> Bool {
         guard !once, !isFirstScan else { return false }
-        let folder = Self.folder(of: path)
+        let identity = Identity(status)
         let head = try file.bytes(at: 0, count: FileMark.headBytes)
-        var mayBe = false
-        for box in files where !mayBe && !box.file.isRotated && Self.folder(of: box.file.path) == folder {
-            // While it is being made, a copy is the beginning of the other file, up to its own last byte; once that one was
-            // truncated, it holds what was read.
-            mayBe = try box.file.begins(with: head)
-            if mayBe {
-                mayBe = try box.file.holds(FileMark.end(of: file, before: status.size), before: status.size)
-            }
-            if !mayBe, status.size >= box.file.offset, try !box.file.isUntouched() {
-                mayBe = try box.file.mark.fits(file, upTo: box.file.offset)
-            }
+        // What is empty may become one, and there is nothing to read yet.
+        var mayBe = head.isEmpty && !files.isEmpty
+        for other in mayBe ? [] : neighbours(of: path, head) where !mayBe {
+            do {
+                // While it is being made, a copy is the beginning of the other file, up to its own last byte; once that
+                // one was truncated, it holds what was read.
+                mayBe = try other.begins(with: head)
+                if mayBe {
+                    mayBe = try other.holds(FileMark.end(of: file, before: status.size), before: status.size)
+                }
+                if !mayBe, status.size >= other.offset, try !other.isUntouched() {
+                    mayBe = try other.mark.fits(file, checkpoints.lastEnd(of: other.source))
+                }
+            } catch { tell(other.path, error.reason) }
         }
         if mayBe, let before = held[identity], before.size == status.size, !head.isEmpty {
             mayBe = .now - before.since <= Self.copyQuiet
@@ -320,24 +616,44 @@ struct FileFinder: ~Copyable {
         return mayBe
     }
 
+    /// Tailed files beside a new one that it may be a copy of.
+    private func neighbours(of path: String, _ head: [UInt8]) -> [TailedFile] {
+        let opening = TailedFile.opening(head)
+        guard opening == 0 || openings.mayHold(opening) else { return [] }
+        let folder = Folder.parent(of: path)
+        guard opening == 0, files.count > Self.fewFiles else {
+            let near = files.values.lazy.filter { !$0.isRotated && $0.lies(in: folder) }
+            guard near.prefix(Self.fewFiles + 1).count > Self.fewFiles else { return Array(near) }
+            return Array(near.filter { $0.opening == opening }.prefix(Self.fewFiles))
+        }
+        // Its first bytes do not tell yet: among very many, those whose names it continues, like app.log-20261121 or
+        // app-20261121.log.
+        let name = path.dropFirst(folder.count + 1)
+        let suffix = String(name.lastIndex(of: ".").map { name[$0...] } ?? "")
+        var near: [TailedFile] = []
+        for end in name.indices.dropFirst() {
+            for candidate in [String(name[..<end]), String(name[..<end]) + suffix] {
+                guard let status = try? FileStatus(of: Folder.joined(folder, candidate)),
+                    let file = files[Identity(status)], !file.isRotated, !near.contains(where: { $0 === file })
+                else { continue }
+                near.append(file)
+            }
+        }
+        return near
+    }
+
     /// Files of the last run that no pattern matches now: renamed while no agent ran, or gone.
     ///
     /// An entry is kept for a while if its file is not there: its file system may not be mounted yet.
-    private mutating func findRotatedSinceLastRun() {
-        var listings: [String: [UInt64: String]] = [:]
+    private mutating func findMissing(_ listings: inout Listings) {
         var missing: [UInt32] = []
         for known in checkpoints.unclaimed(of: input.name) {
             let entry = known.entry
-            let folder = Self.folder(of: entry.path)
-            if listings[folder] == nil {
-                let entries = (try? Folder.entries(of: folder)) ?? []
-                listings[folder] = Dictionary(
-                    entries.map { ($0.inode, $0.name) },
-                    uniquingKeysWith: { first, _ in first }
-                )
-            }
-            let path = listings[folder]?[entry.inode].map { folder == "/" ? "/" + $0 : folder + "/" + $0 }
-            guard let path, (try? FileStatus(of: path))?.device == entry.device else {
+            let path = listings.path(of: entry.inode, in: Folder.parent(of: entry.path))
+            // Of an empty file nothing but the name is known, which rotation adds to.
+            guard let path, (try? FileStatus(of: path))?.device == entry.device,
+                entry.headSize > 0 || path.hasPrefix(entry.path)
+            else {
                 if entry.missingSince == 0 {
                     log.info(
                         "file is gone since the last run",
@@ -347,15 +663,8 @@ struct FileFinder: ~Copyable {
                 missing.append(entry.id)
                 continue
             }
-            do {
-                // An inode is given again: only the same head makes it the same file. Of an empty file nothing but the
-                // name is known, which rotation adds to.
-                if entry.headSize > 0 || path.hasPrefix(entry.path) {
-                    try open(path, isRotated: true)
-                } else {
-                    missing.append(entry.id)
-                }
-            } catch { tell(entry.path, error.reason) }
+            // An inode is given again: only the same content makes it the same file.
+            do { try open(path, target: nil, isRotated: !fits(path)) } catch { tell(entry.path, error.reason) }
         }
         let expired = checkpoints.missing(missing)
         if expired > 0 {
@@ -363,109 +672,122 @@ struct FileFinder: ~Copyable {
         }
     }
 
-    /// Files that no pattern matches any more: rotated, moved or deleted.
-    ///
-    /// They are read to their end.
-    private mutating func followOthers(_ present: Set<Identity>) {
-        var listings: [String: [UInt64: String]] = [:]
-        for box in files {
-            do {
-                if try box.file.look(now: .now) { restart(box) }
-            } catch { tell(box.file.path, error.reason) }
-            guard !present.contains(box.identity) else { continue }
-            if !box.file.isRotated {
-                box.file.isRotated = true
-                box.file.lastChange = .now
-                counters.collectors.filesRotated.add(1)
-                log.info(
-                    "file was rotated, reading the rest of it",
-                    metadata: ["path": "\(box.file.path)", "offset": "\(box.file.offset)", "size": "\(box.file.size)"]
-                )
-            }
-            guard !box.file.isDeleted else { continue }
-            let folder = Self.folder(of: box.file.path)
-            if listings[folder] == nil {
-                let entries = (try? Folder.entries(of: folder)) ?? []
-                listings[folder] = Dictionary(
-                    entries.map { ($0.inode, $0.name) },
-                    uniquingKeysWith: { first, _ in first }
-                )
-            }
-            if let name = listings[folder]?[box.file.inode] { box.file.rename(to: folder + "/" + name) }
-            try? box.file.describe(in: checkpoints)
-        }
-        // Its writer may still hold it: a deleted file must be quiet for a while before it is let go.
-        let finished = files.filter {
-            $0.file.isDeleted && $0.file.isCaughtUp && $0.file.partial == 0
-                && .now - $0.file.lastChange > Self.rotatedQuiet
-        }
-        for box in finished {
-            log.info("deleted file is finished", metadata: ["path": "\(box.file.path)", "size": "\(box.file.size)"])
-            checkpoints.close(box.file.source)
-            byIdentity[box.identity] = nil
-        }
-        if !finished.isEmpty { files.removeAll { box in finished.contains { $0 === box } } }
-    }
-
-    private static func folder(of path: String) -> String {
-        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
-        return folder.isEmpty ? "/" : folder
-    }
-
     /// Logs a path's fault, once until it changes.
     mutating func tell(_ path: String, _ fault: String) {
-        guard told[path] != fault else { return }
-        told[path] = fault
+        let isNew = told[path]?.fault != fault
+        told[path] = (fault, scans)
+        guard isNew else { return }
         counters.collectors.errors.add(1)
         log.error("file cannot be read", metadata: ["path": "\(path)", "reason": "\(fault)", "input": "\(input.name)"])
+    }
+
+    // MARK: reading
+
+    /// Makes a file ready for its turn; false if it cannot have it.
+    mutating func prepare(_ file: TailedFile) -> Bool {
+        guard files[file.identity] === file else { return false }
+        open.used(file)
+        do {
+            if !file.isOpen {
+                guard open.hasRoom() || Machine.descriptorLimit > open.count + 64 else {
+                    wait(for: file)
+                    return false
+                }
+                guard try reopen(file) else { return false }
+            }
+            if try !file.isUntouched() {
+                _ = try file.look()
+                restart(file)
+            }
+            return true
+        } catch {
+            if error.isNotFound, !file.isOpen {
+                var listings = Listings()
+                follow(file, &listings)
+            } else {
+                tell(file.path, "\(error)")
+            }
+            return false
+        }
+    }
+
+    /// Opens a file that was closed; false if it is not there any more.
+    private mutating func reopen(_ file: TailedFile) throws(SystemError) -> Bool {
+        switch try file.open(checkpoints.lastEnd(of: file.source)) {
+        case .same: open.add(file)
+        case .rewritten:
+            open.add(file)
+            _ = try file.look()
+            restart(file)
+        case .other:
+            var listings = Listings()
+            follow(file, &listings)
+            return false
+        }
+        return true
+    }
+
+    /// Looks at a file that was read to its end; true if there is more.
+    mutating func lookAgain(_ file: TailedFile) throws(SystemError) -> Bool {
+        _ = try file.look()
+        if try file.isTruncated() {
+            restart(file)
+            ready.add(file)
+        }
+        try file.describe(in: checkpoints)
+        openings.insert(file.opening)
+        if file.isDeleted || file.isRotated && file.partial > 0 { wait(for: file) }
+        return !file.isCaughtUp
     }
 
     // MARK: truncation
 
     /// The file was truncated: what stands there now is read from its start, and what was not read yet from a copy of it,
     /// if `copytruncate` has left one.
-    mutating func restart(_ box: Box) {
+    private mutating func restart(_ file: TailedFile) {
         counters.collectors.filesTruncated.add(1)
-        let (path, offset) = (box.file.path, box.file.offset)
-        let old = Identity(device: box.file.device, inode: box.file.inode)
-        if let copy = findCopy(of: box.file.mark, .init(), in: Self.folder(of: path), upTo: offset),
-            let file = try? ReadableFile(copy), let status = try? file.status()
+        let (path, target, offset, identity) = (file.path, file.target, file.offset, file.identity)
+        if let copy = findCopy(of: file.mark, checkpoints.lastEnd(of: file.source), in: file.folder, upTo: offset),
+            let rest = try? ReadableFile(copy), let status = try? rest.status()
         {
             // The old source goes on in the copy: positions mean the same bytes there. What was opened under its name is
             // the new one; the name itself may be another file's by now.
-            let wasRotated = box.file.isRotated
-            byIdentity[old] = nil
-            let fresh = box.file.goOn(in: file, copy, status)
-            byIdentity[box.identity] = box
-            byPath[copy] = box
-            checkpoints.move(box.file.source, to: copy, device: status.device, inode: status.inode)
+            let wasRotated = file.isRotated
+            open.remove(file)
+            files[identity] = nil
+            let truncated = file.goOn(in: rest, copy, status)
+            files[file.identity] = file
+            open.add(file)
+            ready.add(file)
+            checkpoints.move(file.source, to: copy, device: status.device, inode: status.inode)
             log.notice(
                 "file was truncated, finishing its copy",
                 metadata: ["path": "\(path)", "copy": "\(copy)", "offset": "\(offset)", "size": "\(status.size)"]
             )
             do {
-                let freshStatus = try fresh.status()
-                try begin(fresh, path, freshStatus, at: 0, isRotated: wasRotated)
+                let now = try truncated.status()
+                let source = checkpoints.open(entry(of: path, now, at: 0))
+                let fresh = TailedFile(source: source, truncated, path: path, status: now)
+                try begin(fresh, target: target, isRotated: wasRotated)
             } catch { tell(path, "\(error)") }
             return
         }
-        let known = max(box.file.sizeBefore, box.file.size)
-        let lost = known > offset ? known - offset : 0
+        let lost = file.most > offset ? file.most - offset : 0
         counters.collectors.bytesLost.add(Int(lost))
         log.warning(
             "file was truncated, reading it from its start",
             metadata: [
-                "path": "\(path)", "size": "\(box.file.size)", "offset": "\(offset)", "lost_at_least": "\(lost)",
+                "path": "\(path)", "size": "\(file.size)", "offset": "\(offset)", "lost_at_least": "\(lost)",
             ]
         )
-        let source = box.file.source
-        box.file.restart(
+        let source = file.source
+        file.restart(
             as: checkpoints.open(
-                .init(input: input.name, path: path, device: old.device, inode: old.inode, position: 0)
+                .init(input: input.name, path: path, device: identity.device, inode: identity.inode, position: 0)
             )
         )
         checkpoints.close(source)
-        do { try box.file.describe(in: checkpoints) } catch { tell(path, "\(error)") }
+        describe(file)
     }
 
     /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, has `end` where it was, and is not
@@ -479,13 +801,13 @@ struct FileFinder: ~Copyable {
         upTo offset: UInt64
     ) -> String? {
         var best: (path: String, changed: Int64)?
-        for entry in (try? Folder.entries(of: folder)) ?? [] {
-            let path = folder == "/" ? "/" + entry.name : folder + "/" + entry.name
+        let device = (try? FileStatus(of: folder))?.device ?? 0
+        for entry in (try? Folder.entries(of: folder)) ?? []
+        where files[Identity(device: device, inode: entry.inode)] == nil {
+            let path = Folder.joined(folder, entry.name)
             guard let status = try? FileStatus(of: path), status.kind == .regular, status.size >= offset,
-                best == nil || status.modified > best!.changed,
-                byIdentity[Identity(device: status.device, inode: status.inode)] == nil,
-                let file = try? ReadableFile(path), (try? mark.fits(file, upTo: offset)) == true,
-                (try? FileMark.holds(file, end)) == true
+                best == nil || status.modified > best!.changed, files[Identity(status)] == nil,
+                let file = try? ReadableFile(path), (try? mark.fits(file, end)) == true
             else { continue }
             best = (path, status.modified)
         }

@@ -6,11 +6,10 @@ struct FileMark: Equatable {
     /// Bytes of the head that `head` is of; a short file's head grows with it.
     var headSize: UInt16 = 0
     var head = Fingerprint.none
-    /// The bytes right before the offset up to which the file was read.
-    var end: [UInt8] = []
 
     /// Bytes of the head that identify a file.
     static let headBytes = 1024
+    /// Bytes right before an offset that tell whether a file was read up to there.
     static let endBytes = 256
 
     init() {}
@@ -18,21 +17,15 @@ struct FileMark: Equatable {
     /// What an entry knows of its file.
     init(_ entry: Checkpoints.Entry) { (headSize, head) = (entry.headSize, entry.head) }
 
-    /// Notes that reading has passed `bytes`.
+    /// Keeps of what was read, `end` and then `bytes`, so much as the mark needs.
     @unsafe
-    mutating func passed(_ bytes: UnsafeRawBufferPointer) {
-        if bytes.count >= Self.endBytes {
+    static func pass(_ bytes: UnsafeRawBufferPointer, _ end: inout [UInt8]) {
+        if bytes.count >= endBytes {
             end.removeAll(keepingCapacity: true)
-        } else if end.count + bytes.count > Self.endBytes {
-            end.removeFirst(end.count + bytes.count - Self.endBytes)
+        } else if end.count + bytes.count > endBytes {
+            end.removeFirst(end.count + bytes.count - endBytes)
         }
-        unsafe end.append(contentsOf: bytes.suffix(Self.endBytes))
-    }
-
-    /// Notes the file's head, or more of it.
-    mutating func setHead(of file: borrowing ReadableFile) throws(SystemError) {
-        let bytes = try file.bytes(at: 0, count: Self.headBytes)
-        (headSize, head) = (UInt16(bytes.count), Fingerprint(of: bytes.span))
+        unsafe end.append(contentsOf: bytes.suffix(endBytes))
     }
 
     /// The bytes of a file right before `offset`.
@@ -46,13 +39,6 @@ struct FileMark: Equatable {
         guard headSize > 0 else { return false }
         let bytes = try file.bytes(at: 0, count: Int(headSize))
         return bytes.count == headSize && Fingerprint(of: bytes.span) == head
-    }
-
-    /// Whether `file` holds what was read up to `offset`, as far as the mark can tell.
-    func fits(_ file: borrowing ReadableFile, upTo offset: UInt64) throws(SystemError) -> Bool {
-        guard try hasHead(file) else { return false }
-        guard !end.isEmpty else { return true }
-        return try file.bytes(at: offset - UInt64(end.count), count: end.count) == end
     }
 
     /// Whether `file` begins with the marked head and has `end` where it was.

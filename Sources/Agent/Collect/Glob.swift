@@ -12,60 +12,113 @@ package struct Glob: Sendable, Equatable {
         self.names = names.last == "**" ? names + ["*"] : names
     }
 
-    /// What a search found: files that match, and every folder whose content matters to the pattern.
-    package struct Found {
-        package var files: [String] = []
-        package var folders: [String] = []
-        /// Folders that could not be listed.
-        package var faults: [SystemError] = []
+    /// A search of the file system, a step at a time.
+    ///
+    /// Links are followed; a folder is entered once a path.
+    package struct Walk {
+        private enum Frame {
+            case folder(String, ArraySlice<Substring>, depth: Int)
+            /// The folder has been told: whoever watches it misses nothing that comes after it was listed.
+            case told(String, ArraySlice<Substring>, depth: Int)
+            case entries(String, [Folder.Entry], next: Int, ArraySlice<Substring>, depth: Int)
+        }
 
-        package init() {}
+        package enum Found {
+            /// A file that fits; it may be gone, or no file.
+            case file(String, mayBeLink: Bool)
+            /// A folder in which files may appear.
+            case folder(String)
+            /// A folder that cannot be listed.
+            case fault(SystemError)
+            /// Nothing yet.
+            case step
+        }
+
+        private var frames: [Frame]
+
+        fileprivate init(_ folders: [(String, ArraySlice<Substring>)]) {
+            frames = folders.reversed().map { .folder($0.0, $0.1, depth: 0) }
+        }
+
+        /// Goes one step further; nil at the end.
+        package mutating func next() -> Found? {
+            guard let frame = frames.popLast() else { return nil }
+            switch frame {
+            case .folder(let folder, let rest, let depth):
+                // A loop of links would have no end.
+                guard let name = rest.first, depth < 40 else { return .step }
+                let path = Folder.joined(folder, String(name))
+                if !Glob.isPattern(name), rest.count > 1, (try? FileStatus(of: path))?.kind == .folder {
+                    frames.append(.folder(path, rest.dropFirst(), depth: depth + 1))
+                    return .step
+                }
+                frames.append(.told(folder, rest, depth: depth))
+                return .folder(folder)
+            case .told(let folder, let rest, let depth): return list(folder, rest, depth)
+            case .entries(let folder, let entries, let next, let rest, let depth):
+                guard next < entries.count else { return .step }
+                frames.append(.entries(folder, entries, next: next + 1, rest, depth: depth))
+                return look(at: entries[next], in: folder, rest, depth)
+            }
+        }
+
+        private mutating func list(_ folder: String, _ rest: ArraySlice<Substring>, _ depth: Int) -> Found {
+            let (name, later) = (rest.first!, rest.dropFirst())
+            if !Glob.isPattern(name) {
+                let path = Folder.joined(folder, String(name))
+                let kind = (try? FileStatus(of: path))?.kind
+                if later.isEmpty { return kind == nil ? .step : .file(path, mayBeLink: true) }
+                // It may have appeared since.
+                if kind == .folder { frames.append(.folder(path, later, depth: depth + 1)) }
+                return .step
+            }
+            do {
+                let entries = try Folder.entries(of: folder).sorted { $0.name < $1.name }
+                frames.append(.entries(folder, entries, next: 0, rest, depth: depth))
+                if name == "**" { frames.append(.folder(folder, later, depth: depth + 1)) }
+                return .step
+            } catch { return .fault(error) }
+        }
+
+        private mutating func look(
+            at entry: Folder.Entry,
+            in folder: String,
+            _ rest: ArraySlice<Substring>,
+            _ depth: Int
+        ) -> Found {
+            let (name, later) = (rest.first!, rest.dropFirst())
+            let isDeeper = name == "**"
+            guard isDeeper ? !entry.name.hasPrefix(".") : Glob.matches(name, entry.name) else { return .step }
+            let path = Folder.joined(folder, entry.name)
+            if !isDeeper, later.isEmpty { return .file(path, mayBeLink: entry.mayBeLink) }
+            if entry.mayBeFolder, (try? FileStatus(of: path))?.kind == .folder {
+                frames.append(.folder(path, isDeeper ? rest : later, depth: depth + 1))
+            }
+            return .step
+        }
     }
 
     /// Searches the file system.
-    ///
-    /// Links are followed; a folder is entered once a path.
-    package func search(into found: inout Found) { search("", names[...], &found, depth: 0) }
+    package func walk() -> Walk { Walk([("/", names[...])]) }
 
-    private func search(_ folder: String, _ rest: ArraySlice<Substring>, _ found: inout Found, depth: Int) {
-        guard let name = rest.first else { return }
-        let later = rest.dropFirst()
-        // A loop of links would have no end.
-        guard depth < 40 else { return }
-        if !Self.isPattern(name) {
-            let path = folder + "/" + name
-            if later.isEmpty {
-                found.folders.append(folder.isEmpty ? "/" : folder)
-                if (try? FileStatus(of: path)) != nil { found.files.append(path) }
-            } else if (try? FileStatus(of: path))?.kind == .folder {
-                search(path, later, &found, depth: depth + 1)
-            } else {
-                // It may appear: watch where it would.
-                found.folders.append(folder.isEmpty ? "/" : folder)
-            }
-            return
+    /// Searches what lies in `folder`.
+    package func walk(in folder: String) -> Walk {
+        let parts = folder.split(separator: "/")
+        return Walk(Self.rests(names[...], parts[...]).map { (folder, $0) })
+    }
+
+    /// What is left of a pattern when its beginning fits a folder's path, in each way in which it can.
+    private static func rests(
+        _ pattern: ArraySlice<Substring>,
+        _ path: ArraySlice<Substring>
+    ) -> [ArraySlice<Substring>] {
+        guard let name = path.first else { return [pattern] }
+        guard let first = pattern.first else { return [] }
+        if first == "**" {
+            let deeper = name.hasPrefix(".") ? [] : rests(pattern, path.dropFirst())
+            return rests(pattern.dropFirst(), path) + deeper
         }
-        let entries: [Folder.Entry]
-        do { entries = try Folder.entries(of: folder.isEmpty ? "/" : folder) } catch {
-            found.faults.append(error)
-            return
-        }
-        found.folders.append(folder.isEmpty ? "/" : folder)
-        if name == "**" { search(folder, later, &found, depth: depth + 1) }
-        for entry in entries.sorted(by: { $0.name < $1.name }) {
-            let path = folder + "/" + entry.name
-            if name == "**" {
-                if !entry.name.hasPrefix("."), entry.mayBeFolder, (try? FileStatus(of: path))?.kind == .folder {
-                    search(path, rest, &found, depth: depth + 1)
-                }
-            } else if Self.matches(name, entry.name) {
-                if later.isEmpty {
-                    found.files.append(path)
-                } else if entry.mayBeFolder, (try? FileStatus(of: path))?.kind == .folder {
-                    search(path, later, &found, depth: depth + 1)
-                }
-            }
-        }
+        return matches(first, String(name)) ? rests(pattern.dropFirst(), path.dropFirst()) : []
     }
 
     /// Whether a path fits the pattern, without looking at the file system.
@@ -87,6 +140,16 @@ package struct Glob: Sendable, Equatable {
     /// As in a shell, `*` and `?` leave out names that begin with a dot.
     static func matches(_ pattern: Substring, _ name: String) -> Bool {
         if name.hasPrefix("."), !pattern.hasPrefix(".") { return false }
+        // A star alone, as in *.log, is nearly every pattern, and there may be very many names.
+        let bytes = pattern.utf8
+        if let star = bytes.firstIndex(of: UInt8(ascii: "*")),
+            !bytes.contains(where: { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "[") }),
+            !bytes[bytes.index(after: star)...].contains(UInt8(ascii: "*"))
+        {
+            let (before, after) = (bytes[..<star], bytes[bytes.index(after: star)...])
+            return name.utf8.count >= before.count + after.count && name.utf8.starts(with: before)
+                && name.utf8.suffix(after.count).elementsEqual(after)
+        }
         return matches(Array(pattern.unicodeScalars)[...], Array(name.unicodeScalars)[...])
     }
 

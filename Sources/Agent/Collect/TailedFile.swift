@@ -2,125 +2,293 @@ import Bytes
 import Kinesis
 import Platform
 
+// Concurrency: belongs to its collector's thread.
+
 /// One file that is tailed: which it is, how far it has been read, and the reading of it in blocks.
-struct TailedFile: ~Copyable {
+///
+/// There may be 100,000: what only an open one needs is apart.
+final class TailedFile {
     private(set) var source: UInt32
+    /// Bytes behind the last line end, at the last look: a line that is not finished.
+    private(set) var partial: UInt32 = 0
     private(set) var path: String
+    private var link: Link?
     private(set) var device: UInt64
     private(set) var inode: UInt64
     /// Where reading goes on; everything before is in the ring.
     private(set) var offset: UInt64
-    /// The size at the last look.
+    /// The size at the last look, and when the content had changed then.
     private(set) var size: UInt64
-    /// The size at the look before that: if the file was truncated since, so much is known to have been there.
-    private(set) var sizeBefore: UInt64 = 0
-    /// Bytes behind the last line end, at the last look: a line that is not finished.
-    private(set) var partial = 0
+    private var modified: Int64
+    /// When it last grew, or was rotated: milliseconds since the first file was met.
+    private var lastChange = TailedFile.elapsed()
+    private var head = Fingerprint.none
+    private var headSize: UInt16 = 0
+    /// Its first bytes in short: files that differ in it have nothing in common.
+    private(set) var opening: UInt32 = 0
+    /// The last scan that met it.
+    var scan: UInt32 = 0
+    /// When it was last read, in turns of the collector.
+    var lastTurn: UInt32 = 0
     /// Its name no longer fits the input's patterns, or it has no name any more.
     var isRotated = false
-    var isDeleted = false
-    /// When it last grew, or was rotated.
-    var lastChange: ContinuousClock.Instant
-    /// Something may be there to read.
-    var isReady = true
-    /// The room in the ring that the last step asked for.
-    private(set) var needed = 0
-
-    private var file: ReadableFile
-    /// What identifies the file: its first bytes, and those right before `offset`.
-    private(set) var mark = FileMark()
+    private(set) var isDeleted = false
+    /// It has one that we know.
+    var hasName = true
+    /// Something may be there to read, and it stands in the list of those.
+    var isReady = false
+    /// It stands in the list of those at which to look again in a while.
+    var isWaiting = false
     /// In the middle of a line whose rest is dropped (`on_oversize = "truncate"`).
     private var isSkipping = false
+    fileprivate var reading: Reading?
+
+    private final class Link {
+        let target: String
+        init(_ target: String) { self.target = target }
+    }
+
+    /// Where `path` led to, if it is a link.
+    var target: String? {
+        get { link?.target }
+        set { link = newValue.map(Link.init) }
+    }
+
+    /// What an open file needs.
+    fileprivate final class Reading {
+        let file: ReadableFile
+        /// The bytes right before the offset, as they were read.
+        var end: [UInt8]
+        /// The room in the ring that the last step asked for.
+        var needed = 0
+        /// The size at the look before the last: if the file was truncated since, so much is known to have been there.
+        var sizeBefore: UInt64 = 0
+
+        init(_ file: consuming ReadableFile, end: [UInt8]) {
+            self.file = file
+            self.end = end
+        }
+    }
+
+    struct Identity: Hashable {
+        var device: UInt64
+        var inode: UInt64
+
+        init(_ status: FileStatus) { (device, inode) = (status.device, status.inode) }
+        init(device: UInt64, inode: UInt64) { (self.device, self.inode) = (device, inode) }
+    }
 
     /// Bytes read at once: from 64 to 256 KiB makes no difference, more is worse.
     static let block = 128 << 10
 
-    init(
-        source: UInt32,
-        _ file: consuming ReadableFile,
-        path: String,
-        status: FileStatus,
-        offset: UInt64,
-        now: ContinuousClock.Instant
-    ) {
-        self.file = file
+    init(source: UInt32, _ file: consuming ReadableFile, path: String, status: FileStatus, offset: UInt64) {
         (self.source, self.path, device, inode) = (source, path, status.device, status.inode)
-        (self.offset, size, lastChange) = (offset, status.size, now)
+        (self.offset, size, modified) = (offset, status.size, status.modified)
         // What cannot be read here is told by the first step.
-        if offset > 0 { mark.end = (try? FileMark.end(of: self.file, before: offset)) ?? [] }
+        let end = (try? FileMark.end(of: file, before: offset)) ?? []
+        reading = Reading(file, end: end)
     }
+
+    var identity: Identity { Identity(device: device, inode: inode) }
+
+    /// Where its content lies.
+    var place: String { target ?? path }
+
+    /// The folder where its siblings lie.
+    var folder: String { Folder.parent(of: place) }
+
+    /// Whether `folder` is that one.
+    func lies(in folder: String) -> Bool {
+        let place = place.utf8
+        guard place.starts(with: folder.utf8) else { return false }
+        let name = place.dropFirst(folder == "/" ? 1 : folder.utf8.count + 1)
+        return place.count > folder.utf8.count && !name.contains(UInt8(ascii: "/"))
+    }
+
+    /// The room in the ring that the last step asked for.
+    var needed: Int { reading?.needed ?? 0 }
+
+    var isOpen: Bool { reading != nil }
+
+    /// What identifies it.
+    var mark: FileMark {
+        var mark = FileMark()
+        (mark.headSize, mark.head) = (headSize, head)
+        return mark
+    }
+
+    private static let start = ContinuousClock.now
+    private static func elapsed() -> Int64 { Int64((.now - start) / .milliseconds(1)) }
+
+    /// Notes that something has happened to it.
+    func changed() { lastChange = Self.elapsed() }
+
+    /// Whether nothing has happened to it for so long.
+    func isQuiet(for duration: Duration) -> Bool { .milliseconds(Self.elapsed() - lastChange) > duration }
 
     /// Bytes that wait to be read.
     var behind: UInt64 { size > offset ? size - offset : 0 }
 
+    /// The size that it is known to have had lately.
+    var most: UInt64 { max(size, reading?.sizeBefore ?? 0) }
+
     /// Everything has been read that can be; a line that is not finished stays in the file.
     var isCaughtUp: Bool { offset + UInt64(partial) >= size }
 
-    mutating func rename(to path: String) { self.path = path }
+    func rename(to path: String, target: String?) {
+        self.path = path
+        self.target = target
+    }
+
+    /// Closes the file; false if something of it might then be lost: bytes that were not read, or its only name.
+    func close() -> Bool {
+        guard let reading, !isReady, isCaughtUp, !isDeleted, let now = try? reading.file.status(), now.links > 0,
+            now.size == offset + UInt64(partial), let named = try? FileStatus(of: path),
+            Identity(named) == identity
+        else { return false }
+        self.reading = nil
+        return true
+    }
+
+    /// What opening it again found.
+    enum Opening {
+        case same
+        /// Its name is another file's now.
+        case other
+        /// What stands before the offset is not what was read.
+        case rewritten
+    }
+
+    /// Opens the file again.
+    func open(_ end: Checkpoints.Entry.End) throws(SystemError) -> Opening {
+        let file = try ReadableFile(path)
+        let status = try file.status()
+        guard Identity(status) == identity else { return .other }
+        let bytes = try FileMark.end(of: file, before: offset)
+        let isSame = try FileMark.holds(file, end)
+        _ = look(status)
+        reading = Reading(file, end: bytes)
+        return isSame && status.size >= offset ? .same : .rewritten
+    }
 
     /// Begins again at the start, as another source: the content is another one now.
-    mutating func restart(as source: UInt32) {
+    func restart(as source: UInt32) {
         self.source = source
-        (offset, partial, isSkipping, isReady) = (0, 0, false, true)
-        mark = FileMark()
+        (offset, partial, isSkipping) = (0, 0, false)
+        (head, headSize, opening) = (.none, 0, 0)
+        reading?.end = []
     }
 
     /// Goes on in another file that holds the same bytes: a copy that was made before this one was truncated.
     ///
-    /// - Returns: the truncated one, as it was opened.
-    mutating func goOn(in copy: consuming ReadableFile, _ path: String, _ status: FileStatus) -> ReadableFile {
-        var other = copy
-        swap(&file, &other)
-        (self.path, device, inode, size) = (path, status.device, status.inode, status.size)
-        (partial, isReady, isRotated) = (0, true, true)
-        return other
+    /// - Returns: another reading of the truncated one, as it was opened.
+    func goOn(in copy: consuming ReadableFile, _ path: String, _ status: FileStatus) -> Truncated {
+        let old = reading!
+        reading = Reading(copy, end: old.end)
+        (self.path, link, device, inode, size) = (path, nil, status.device, status.inode, status.size)
+        (partial, isRotated, isDeleted) = (0, true, false)
+        return Truncated(reading: old)
+    }
+
+    /// A file that was truncated, still open.
+    struct Truncated {
+        fileprivate let reading: Reading
+
+        func status() throws(SystemError) -> FileStatus { try reading.file.status() }
+    }
+
+    /// Tails what was truncated from its start.
+    init(source: UInt32, _ truncated: Truncated, path: String, status: FileStatus) {
+        (self.source, self.path, device, inode) = (source, path, status.device, status.inode)
+        (offset, size, modified) = (0, status.size, status.modified)
+        reading = truncated.reading
+        reading?.end = []
+    }
+
+    /// Goes on in the middle of a line whose rest is dropped, if the file was left there.
+    func findSkipped(_ policy: Configuration.Oversize, longest: Int) {
+        guard policy == .truncate, offset > 0, let reading, reading.end.last != 10 else { return }
+        // A record that was cut is at most three bytes shorter than the longest.
+        let least = UInt64(max(1, longest - 3))
+        guard offset >= least, let bytes = try? reading.file.bytes(at: offset - least, count: Int(least)) else {
+            return
+        }
+        isSkipping = bytes.span.firstOffset(of: 10) == nil
     }
 
     /// Whether the file's first bytes are `head`.
-    func begins(with head: [UInt8]) throws(SystemError) -> Bool { try file.bytes(at: 0, count: head.count) == head }
+    func begins(with head: [UInt8]) throws(SystemError) -> Bool {
+        try withFile { file throws(SystemError) in try file.bytes(at: 0, count: head.count) == head }
+    }
 
     /// Whether the file has `bytes` right before `end`.
     func holds(_ bytes: [UInt8], before end: UInt64) throws(SystemError) -> Bool {
-        try FileMark.end(of: file, before: end) == bytes
+        try withFile { file throws(SystemError) in try FileMark.end(of: file, before: end) == bytes }
+    }
+
+    private func withFile(_ body: (borrowing ReadableFile) throws(SystemError) -> Bool) throws(SystemError) -> Bool {
+        if let reading { return try body(reading.file) }
+        return try body(ReadableFile(path))
     }
 
     /// Whether the bytes before the offset are still those that were read: a truncated file may have grown again.
     func isUntouched() throws(SystemError) -> Bool {
-        if mark.end.isEmpty {
+        guard let reading else { return true }
+        if reading.end.isEmpty {
             // Before the first byte was read there is only the head, if the file had one when it was met.
-            guard mark.headSize > 0 else { return true }
-            return try mark.hasHead(file)
+            guard headSize > 0 else { return true }
+            return try mark.hasHead(reading.file)
         }
-        return try FileMark.end(of: file, before: offset).suffix(mark.end.count) == mark.end[...]
+        return try FileMark.end(of: reading.file, before: offset).suffix(reading.end.count) == reading.end[...]
     }
 
     /// What stands before the offset, for the checkpoints.
     func end(_ sha: inout SHA256) -> Checkpoints.Entry.End {
-        .init(position: offset, size: UInt16(mark.end.count), hash: Fingerprint(of: mark.end.span, &sha))
+        let end = reading?.end ?? []
+        return .init(position: offset, size: UInt16(end.count), hash: Fingerprint(of: end.span, &sha))
     }
 
-    /// Looks at the file's size.
+    /// Looks at an open file's size; nothing happens to one that is closed.
     ///
-    /// True when it was truncated: it is shorter than what was read of it, or has other bytes there.
-    mutating func look(now: ContinuousClock.Instant) throws(SystemError) -> Bool {
-        let status = try file.status()
-        if status.size != size { lastChange = now }
-        (sizeBefore, size) = (size, status.size)
+    /// True when there may be something to read, or was: it grew, or shrank.
+    func look() throws(SystemError) -> Bool {
+        guard let reading else { return false }
+        return try look(reading.file.status())
+    }
+
+    /// Takes what stat said of it.
+    func look(_ status: FileStatus) -> Bool {
+        if status.size != size { changed() }
         if status.links == 0, !isDeleted {
             isDeleted = true
-            lastChange = now
+            changed()
         }
-        if offset + UInt64(partial) < size { isReady = true }
-        guard size >= offset else { return true }
+        let isTouched = status.size != size || status.modified != modified
+        reading?.sizeBefore = size
+        (size, modified) = (status.size, status.modified)
+        return isTouched || size < offset || !isCaughtUp
+    }
+
+    /// Whether an open file was truncated: it is shorter than what was read of it, or has other bytes there.
+    func isTruncated() throws(SystemError) -> Bool {
+        if size < offset { return true }
         return try !isUntouched()
     }
 
     /// Notes name and head in the checkpoints: while the file is short, its head grows.
-    mutating func describe(in checkpoints: Checkpoints) throws(SystemError) {
-        if Int(mark.headSize) < FileMark.headBytes, size > UInt64(mark.headSize) {
-            try mark.setHead(of: file)
+    func describe(in checkpoints: Checkpoints) throws(SystemError) {
+        if Int(headSize) < FileMark.headBytes, size > UInt64(headSize), let reading {
+            let bytes = try reading.file.bytes(at: 0, count: FileMark.headBytes)
+            (headSize, head) = (UInt16(bytes.count), Fingerprint(of: bytes.span))
+            opening = Self.opening(bytes)
         }
-        checkpoints.update(source, path: path, headSize: mark.headSize, head: mark.head)
+        checkpoints.update(source, path: path, headSize: headSize, head: head)
+    }
+
+    /// The first bytes of a file in short; 0 if there are too few to tell.
+    static func opening(_ bytes: [UInt8]) -> UInt32 {
+        guard bytes.count >= 32 else { return 0 }
+        return bytes[..<32].reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 } | 1
     }
 
     enum Step: Equatable {
@@ -142,7 +310,7 @@ struct TailedFile: ~Copyable {
     ///
     /// The bytes go from the file into the ring's memory, and nowhere between. A line that is not finished is read again
     /// when there is more of it.
-    mutating func step(
+    func step(
         into writer: inout RingWriter,
         longest: Int,
         _ policy: Configuration.Oversize,
@@ -150,43 +318,43 @@ struct TailedFile: ~Copyable {
     ) throws(SystemError) -> Step {
         let before = offset
         if isSkipping {
-            let fits = unsafe try fill(Self.block, of: &writer) { bytes, file in
+            let fits = unsafe try fill(Self.block, of: &writer) { bytes in
                 let end = unsafe bytes.firstOffset(of: 10)
                 let dropped = end.map { $0 + 1 } ?? bytes.count
-                file.isSkipping = end == nil
+                isSkipping = end == nil
                 oversize.bytesDropped += dropped
                 return (.skipped, dropped)
             }
             return taken(since: before, fits)
         }
         var needsMore = false
-        var fits = unsafe try fill(Self.block, of: &writer) { bytes, file in
-            let lines = unsafe file.lines(in: bytes)
+        var fits = unsafe try fill(Self.block, of: &writer) { bytes in
+            let lines = unsafe lines(in: bytes)
             needsMore = lines == nil && bytes.count == Self.block
             return lines
         }
         guard needsMore else { return taken(since: before, fits) }
 
         // A line longer than a block: room for the longest record, and its line end.
-        fits = unsafe try fill(max(longest + 2, Self.block), of: &writer) { bytes, file in
-            if let lines = unsafe file.lines(in: bytes) { return lines }
+        fits = unsafe try fill(max(longest + 2, Self.block), of: &writer) { bytes in
+            if let lines = unsafe lines(in: bytes) { return lines }
             guard bytes.count > longest + 1 else { return nil }
             oversize.lines += 1
-            file.isSkipping = policy == .truncate
-            file.partial = 0
+            isSkipping = policy == .truncate
+            partial = 0
             return unsafe (.record, Self.cut(bytes, at: longest))
         }
         return taken(since: before, fits)
     }
 
     /// Makes a record of the unfinished last line: nobody will finish it.
-    mutating func finishPartial(into writer: inout RingWriter, longest: Int) throws(SystemError) -> Step {
+    func finishPartial(into writer: inout RingWriter, longest: Int) throws(SystemError) -> Step {
         guard partial > 0 else { return .end }
         let before = offset
-        let fits = unsafe try fill(max(longest + 2, Self.block), of: &writer) { bytes, file in
+        let fits = unsafe try fill(max(longest + 2, Self.block), of: &writer) { bytes in
             // Lines may have been finished after all.
             guard unsafe bytes.firstOffset(of: 10) == nil else { return nil }
-            file.partial = 0
+            partial = 0
             return (.lines, bytes.count)
         }
         return taken(since: before, fits)
@@ -196,24 +364,25 @@ struct TailedFile: ~Copyable {
     ///
     /// False when the ring has no room.
     @unsafe
-    private mutating func fill(
+    private func fill(
         _ most: Int,
         of writer: inout RingWriter,
-        _ choose: (UnsafeRawBufferPointer, inout TailedFile) -> (kind: EntryKind, count: Int)?
+        _ choose: (UnsafeRawBufferPointer) -> (kind: EntryKind, count: Int)?
     ) throws(SystemError) -> Bool {
-        needed = most
+        guard let reading else { return true }
+        reading.needed = most
         return unsafe try writer.write(upTo: most) { (room: UnsafeMutableRawBufferPointer) throws(SystemError) in
-            let count = unsafe try file.read(into: room, at: offset)
+            let count = unsafe try reading.file.read(into: room, at: offset)
             guard count > 0 else {
                 // An unfinished line that was seen has been cut off.
                 partial = 0
                 return nil
             }
             let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
-            guard let chosen = unsafe choose(bytes, &self) else { return nil }
+            guard let chosen = unsafe choose(bytes) else { return nil }
             let end = offset + UInt64(chosen.count)
             let entry = RingEntry(kind: chosen.kind.rawValue, source: source, first: offset, end: end)
-            unsafe mark.passed(UnsafeRawBufferPointer(rebasing: bytes[..<chosen.count]))
+            unsafe FileMark.pass(UnsafeRawBufferPointer(rebasing: bytes[..<chosen.count]), &reading.end)
             offset = end
             return (chosen.kind == .skipped ? 0 : chosen.count, entry)
         }
@@ -221,9 +390,9 @@ struct TailedFile: ~Copyable {
 
     /// The whole lines that `bytes` begin with; notes what is behind them.
     @unsafe
-    private mutating func lines(in bytes: UnsafeRawBufferPointer) -> (kind: EntryKind, count: Int)? {
+    private func lines(in bytes: UnsafeRawBufferPointer) -> (kind: EntryKind, count: Int)? {
         let last = unsafe bytes.lastOffset(of: 10)
-        partial = bytes.count - (last.map { $0 + 1 } ?? 0)
+        partial = UInt32(bytes.count - (last.map { $0 + 1 } ?? 0))
         return last.map { (.lines, $0 + 1) }
     }
 
@@ -233,7 +402,7 @@ struct TailedFile: ~Copyable {
     }
 
     /// Stops waiting for the unfinished last line: it cannot be read.
-    mutating func giveUpPartial() { partial = 0 }
+    func giveUpPartial() { partial = 0 }
 
     /// Where to cut `bytes` so that at most `most` remain and no UTF-8 sequence is torn.
     @unsafe

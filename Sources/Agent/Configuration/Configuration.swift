@@ -17,6 +17,8 @@ public struct Configuration: Equatable, Sendable {
         public var logLevel = LogLevel.info
         /// Bytes of all dead letters.
         public var deadLettersMaxSize = 1 << 30
+        /// Tailed files that are held open; others are opened when they change.
+        public var maxOpenFiles = 4096
     }
 
     public enum LogLevel: String, CaseIterable, Sendable {
@@ -33,6 +35,9 @@ public struct Configuration: Equatable, Sendable {
         /// Bytes of a record at most; longer lines are split or truncated.
         public var maxRecord = Limits.recordBytes - Limits.partitionKeyBytes
         public var onOversize = Oversize.split
+        /// Its part of the agent's `max_open_files`, and of how many inputs.
+        public var maxOpenFiles = 4096
+        public var sharers = 1
         /// Where its `paths` stand.
         public var place = Place(line: 0, column: 0)
 

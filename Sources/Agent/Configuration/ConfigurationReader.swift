@@ -29,6 +29,10 @@ extension Configuration {
         self.init()
         if var table = reader.table("agent") { agent.read(from: &table) }
         for (name, table) in reader.tables("inputs") { inputs.append(Input(name: name, table)) }
+        for index in inputs.indices {
+            inputs[index].sharers = inputs.count
+            inputs[index].maxOpenFiles = max(1, agent.maxOpenFiles / inputs.count)
+        }
         for (name, table) in reader.tables("outputs") { outputs.append(Output(name: name, table, environment)) }
         reader.finish()
         checkWhole(reader)
@@ -71,6 +75,7 @@ extension Configuration.Agent {
             letters.size("max_size", in: 0...1 << 50, into: &deadLettersMaxSize)
             letters.finish()
         }
+        table.integer("max_open_files", in: 16...1_000_000, into: &maxOpenFiles)
         table.finish()
     }
 }

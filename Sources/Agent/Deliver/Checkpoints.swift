@@ -9,9 +9,9 @@ import Synchronization
 /// How far each file has been delivered, in memory and in the state file.
 package final class Checkpoints: Sendable {
     /// What is known of one file for one input.
+    ///
+    /// There may be 100,000: the order of its fields leaves no gaps.
     package struct Entry: Equatable, Sendable {
-        /// The number of its source, the same in every run.
-        package var id: UInt32 = 0
         package var input: String
         /// The path it had when it was met; records keep it as their key.
         package var name: String
@@ -19,22 +19,25 @@ package final class Checkpoints: Sendable {
         package var path: String
         package var device: UInt64
         package var inode: UInt64
-        /// Bytes at the file's head that `head` is of: they tell a file from another that got its inode.
-        package var headSize: UInt16 = 0
+        /// Of the file's first bytes: they tell a file from another that got its inode.
         package var head = Fingerprint.none
         /// Everything before it is delivered.
         package var position: UInt64
         /// What stood right before the position, or not far before it.
         package var end = End()
+        /// Bytes that `head` is of.
+        package var headSize: UInt16 = 0
+        /// The number of its source, the same in every run.
+        package var id: UInt32 = 0
         /// When a collector looked for the file and did not find it, in seconds since 1970; 0: it was there.
-        package var missingSince: Int64 = 0
+        package var missingSince: UInt32 = 0
 
         /// The bytes of a file right before a position: a file that was rewritten has others there.
         package struct End: Equatable, Sendable {
             package var position: UInt64 = 0
+            package var hash = Fingerprint.none
             /// How many bytes; 0: nothing is known.
             package var size: UInt16 = 0
-            package var hash = Fingerprint.none
 
             package init() {}
             package init(position: UInt64, size: UInt16, hash: Fingerprint) {
@@ -49,17 +52,15 @@ package final class Checkpoints: Sendable {
     }
 
     /// An entry, and what is known of it beyond the state file.
-    private final class Record {
+    final class Record {
         var entry: Entry
-        /// Ends of what was read and is not settled, in order.
-        var ends: [Entry.End] = []
         /// A collector reads it.
         var isHeld: Bool
         /// It stands in the list of those that nobody holds, also if somebody does again.
         var isListed: Bool
-        /// How far the collector that let go of it had read; nil in another process.
-        var readTo: UInt64?
         var change = Change.none
+        /// Ends of what was read and is not settled, in order.
+        var ends: [Entry.End] = []
 
         enum Change { case none, position, all }
 
@@ -75,9 +76,13 @@ package final class Checkpoints: Sendable {
         var unheld: [Record] = []
         var isSorted = true
         var heldAgain = 0
+        /// How far the collectors that let go of these sources had read.
+        var readTo: [UInt32: UInt64] = [:]
         /// Changed since the last write, and gone since.
         var changed: [Record] = []
         var gone: [UInt32] = []
+        /// Changes that a batch has yet to take.
+        var underWay: ArraySlice<Record> = []
         /// Inputs that have looked at their files before: what is new to them now has come since.
         var seenInputs: Set<String> = []
         var nextSource: UInt32 = 1
@@ -96,9 +101,16 @@ package final class Checkpoints: Sendable {
             isDirty = true
         }
 
+        func unclaimed(_ record: Record) -> Unclaimed {
+            // Beyond what was read nothing can be settled, but for what an earlier process had read.
+            let offset = max(readTo[record.entry.id] ?? 0, record.entry.position)
+            return Unclaimed(entry: record.entry, offset: offset, end: record.lastEnd)
+        }
+
         mutating func remove(_ id: UInt32) {
             guard let record = records.removeValue(forKey: id) else { return }
             if !record.isHeld { hold(record) }
+            readTo[id] = nil
             gone.append(id)
             isDirty = true
         }
@@ -126,31 +138,28 @@ package final class Checkpoints: Sendable {
 
     /// Entries of files that are not there, at most: those that have been missing longest go first.
     private static let mostMissing = 100_000
-    private static let missingFor: Int64 = 7 * 24 * 3600
+    private static let missingFor: UInt32 = 7 * 24 * 3600
     /// A clock that says less was never set: the year 2020.
-    private static let leastTime: Int64 = 1_577_836_800
+    private static let leastTime: UInt32 = 1_577_836_800
 
     /// Reads the state file of `folder`, if there is one.
     package init(folder: String) throws(Fault) {
         path = folder + "/checkpoints"
         var state = State()
         var (setAside, torn): (String?, Int) = (nil, 0)
-        var (entries, inputs): ([Entry], Set<String>) = ([], [])
         switch try StateFile.load(path) {
         case .none: break
-        case .state(let all, let names, let cut): (entries, inputs, torn) = (all, names, cut)
+        case .state(let all, let names, let cut): (state.records, state.seenInputs, torn) = (all, names, cut)
         case .damaged(let some, let names):
-            (entries, inputs) = (some, names)
+            (state.records, state.seenInputs) = (some, names)
             setAside = "\(path).damaged-\(Machine.wallMilliseconds() / 1000)"
             do { try Folder.move(path, to: setAside!) } catch { throw .system(error) }
         }
-        state.seenInputs = inputs
-        state.unheld = entries.map { Record($0, isHeld: false) }
+        state.unheld = Array(state.records.values)
         state.isSorted = false
-        state.records = Dictionary(uniqueKeysWithValues: state.unheld.map { ($0.entry.id, $0) })
-        state.nextSource = (entries.last?.id ?? 0) &+ 1
+        state.nextSource = (state.records.keys.max() ?? 0) &+ 1
         // What was torn, set aside or of an older version is in order again after the first write.
-        state.isDirty = torn > 0 || setAside != nil && !entries.isEmpty
+        state.isDirty = torn > 0 || setAside != nil && !state.records.isEmpty
         self.state = Mutex(state)
         (self.setAside, self.torn) = (setAside, torn)
     }
@@ -197,7 +206,7 @@ package final class Checkpoints: Sendable {
             while low < state.unheld.count, state.unheld[low].entry.inode == inode {
                 let record = state.unheld[low]
                 if !record.isHeld, record.entry.device == device, record.entry.input == input {
-                    found.append(Self.unclaimed(record))
+                    found.append(state.unclaimed(record))
                 }
                 low += 1
             }
@@ -208,14 +217,13 @@ package final class Checkpoints: Sendable {
     /// All that `input` has not claimed.
     package func unclaimed(of input: String) -> [Unclaimed] {
         state.withLock { state in
-            state.unheld.filter { !$0.isHeld && $0.entry.input == input }.map(Self.unclaimed)
+            state.unheld.filter { !$0.isHeld && $0.entry.input == input }.map(state.unclaimed)
         }
     }
 
-    private static func unclaimed(_ record: Record) -> Unclaimed {
-        // Beyond what was read nothing can be settled, but for what an earlier process had read.
-        let offset = max(record.readTo ?? 0, record.entry.position)
-        return Unclaimed(entry: record.entry, offset: offset, end: record.lastEnd)
+    /// Whether there is an entry that `input` has not claimed.
+    func hasUnclaimed(of input: String) -> Bool {
+        state.withLock { state in state.unheld.contains { !$0.isHeld && $0.entry.input == input } }
     }
 
     /// Opens a new source at the entry's position.
@@ -240,6 +248,7 @@ package final class Checkpoints: Sendable {
         state.withLock { state in
             guard let record = state.records[id], !record.isHeld else { return }
             state.hold(record)
+            state.readTo[id] = nil
             guard record.entry.missingSince != 0 else { return }
             record.entry.missingSince = 0
             state.note(record, .all)
@@ -252,7 +261,8 @@ package final class Checkpoints: Sendable {
     package func release(_ source: UInt32, readTo offset: UInt64) {
         state.withLock { state in
             guard let record = state.records[source], record.isHeld else { return }
-            (record.isHeld, record.readTo) = (false, offset)
+            record.isHeld = false
+            state.readTo[source] = offset
             if record.isListed {
                 state.heldAgain -= 1
             } else {
@@ -268,7 +278,10 @@ package final class Checkpoints: Sendable {
     /// An entry goes when its file has been missing for a week by a clock that was set; and the longest missing ones when
     /// there are too many.
     /// - Returns: how many went.
-    package func missing(_ ids: [UInt32], now: Int64 = Machine.wallMilliseconds() / 1000) -> Int {
+    package func missing(
+        _ ids: [UInt32],
+        now: UInt32 = UInt32(clamping: Machine.wallMilliseconds() / 1000)
+    ) -> Int {
         guard now >= Self.leastTime else { return 0 }
         return state.withLock { state in
             var expired: [UInt32] = []
@@ -277,7 +290,7 @@ package final class Checkpoints: Sendable {
                 if record.entry.missingSince == 0 {
                     record.entry.missingSince = now
                     state.note(record, .all)
-                } else if now - record.entry.missingSince > Self.missingFor {
+                } else if now > record.entry.missingSince, now - record.entry.missingSince > Self.missingFor {
                     expired.append(id)
                 }
             }
@@ -383,46 +396,56 @@ package final class Checkpoints: Sendable {
         guard isDirty else { return }
         try file.withLock { (slot: inout Slot) throws(SystemError) in
             // What an append did not write is in no list any more, and the file may end in a piece of it: write it anew.
-            guard let file = slot.file, !file.isOutgrown, file.isInPlace, (try? file.append(takeChanges())) != nil
-            else { return try writeAll(slot) }
+            guard let file = slot.file, !file.isOutgrown, file.isInPlace, (try? writeChanges(to: file)) != nil else {
+                return try writeAll(slot)
+            }
         }
     }
 
-    /// The lines of what has changed.
-    private func takeChanges() -> ByteWriter {
-        var lines = ByteWriter()
-        state.withLock { state in
-            (state.isDirty, state.hasUnknown) = (false, false)
-            StateFile.write(inputs: state.seenInputs, to: &lines)
-            for record in state.changed {
-                StateFile.write(record.entry, whole: record.change == .all, to: &lines)
-                record.change = .none
+    // A few entries at a time, so that neither the lane nor a collector waits long: what changes meanwhile is in the next
+    // batch.
+    private static let entriesAtOnce = 100
+
+    private func writeChanges(to file: StateFile) throws(SystemError) {
+        try file.append { lines in
+            state.withLock { state in
+                if state.underWay.isEmpty {
+                    (state.isDirty, state.hasUnknown) = (false, false)
+                    StateFile.write(inputs: state.seenInputs, to: &lines)
+                    for id in state.gone { StateFile.write(gone: id, to: &lines) }
+                    state.underWay = state.changed[...]
+                    (state.changed, state.gone) = ([], [])
+                }
+                for record in state.underWay.prefix(Self.entriesAtOnce) {
+                    // What went meanwhile must not come back.
+                    guard state.records[record.entry.id] === record else { continue }
+                    StateFile.write(record.entry, whole: record.change == .all, to: &lines)
+                    record.change = .none
+                }
+                state.underWay = state.underWay.dropFirst(Self.entriesAtOnce)
+                return !state.underWay.isEmpty
             }
-            for id in state.gone { StateFile.write(gone: id, to: &lines) }
-            (state.changed, state.gone) = ([], [])
         }
-        return lines
     }
 
     private func writeAll(_ slot: Slot) throws(SystemError) {
         slot.file = nil
-        // A few at a time, so that neither the lane nor a collector waits long; what changes meanwhile is in the next batch.
         var rest: ArraySlice<UInt32>?
         do {
             slot.file = try StateFile(path) { lines in
                 state.withLock { state in
                     if rest == nil {
                         (state.isDirty, state.hasUnknown) = (false, false)
-                        for record in state.changed { record.change = .none }
-                        (state.changed, state.gone) = ([], [])
+                        for record in state.changed + state.underWay { record.change = .none }
+                        (state.changed, state.underWay, state.gone) = ([], [], [])
                         rest = state.records.keys.sorted()[...]
                         StateFile.write(inputs: state.seenInputs, to: &lines)
                     }
-                    for id in rest!.prefix(100) {
+                    for id in rest!.prefix(Self.entriesAtOnce) {
                         guard let record = state.records[id] else { continue }
                         StateFile.write(record.entry, whole: true, to: &lines)
                     }
-                    rest = rest!.dropFirst(100)
+                    rest = rest!.dropFirst(Self.entriesAtOnce)
                     return !rest!.isEmpty
                 }
             }

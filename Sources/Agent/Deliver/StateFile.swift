@@ -41,21 +41,9 @@ final class StateFile {
         let file = try AppendedFile(temporary)
         let generation = String(UInt64.random(in: .min ... .max), radix: 16)
         var sha = SHA256()
-        Self.begin(batch: 0, of: generation, &sha)
         var room = ByteWriter(capacity: 64 << 10)
         room.append(text: "\(Self.magic) \(Self.version) \(generation)\n")
-        var bytes = 0
-        var goesOn = true
-        while goesOn {
-            goesOn = fill(&room)
-            if goesOn, room.count < 32 << 10 { continue }
-            room.withBytes { sha.update($0) }
-            if !goesOn { Self.close(batch: 0, &sha, &room) }
-            try file.appendAll(room, temporary)
-            bytes += room.count
-            room.clear()
-        }
-        try file.sync(temporary)
+        let bytes = try Self.write(batch: 0, of: generation, &sha, file, temporary, &room, fill)
         try Folder.move(temporary, to: path)
         try Folder.sync(Folder.parent(of: path))
         identity = try file.status(path)
@@ -75,14 +63,38 @@ final class StateFile {
     }
 
     /// Appends one batch; when this fails, the file must be written anew before anything else is appended.
-    func append(_ lines: consuming ByteWriter) throws(SystemError) {
-        Self.begin(batch: nextBatch, of: generation, &sha)
-        lines.withBytes { sha.update($0) }
-        Self.close(batch: nextBatch, &sha, &lines)
-        try file.appendAll(lines, path)
-        try file.sync(path)
+    ///
+    /// - Parameter fill: appends the next piece of its lines; false when there are no more.
+    func append(_ fill: (inout ByteWriter) -> Bool) throws(SystemError) {
+        var room = ByteWriter(capacity: 64 << 10)
+        bytes += try Self.write(batch: nextBatch, of: generation, &sha, file, path, &room, fill)
         nextBatch += 1
-        bytes += lines.count
+    }
+
+    /// Writes one batch, behind what is in `room` already, and returns its size once it is on disk.
+    private static func write(
+        batch: Int,
+        of generation: String,
+        _ sha: inout SHA256,
+        _ file: borrowing AppendedFile,
+        _ path: String,
+        _ room: inout ByteWriter,
+        _ fill: (inout ByteWriter) -> Bool
+    ) throws(SystemError) -> Int {
+        begin(batch: batch, of: generation, &sha)
+        var bytes = 0
+        var goesOn = true
+        while goesOn {
+            goesOn = fill(&room)
+            if goesOn, room.count < 32 << 10 { continue }
+            room.withBytes { sha.update($0) }
+            if !goesOn { close(batch: batch, &sha, &room) }
+            try file.appendAll(room, path)
+            bytes += room.count
+            room.clear()
+        }
+        try file.sync(path)
+        return bytes
     }
 
     /// A batch's sum covers its file and its number too, so that it counts nowhere else.
@@ -130,9 +142,9 @@ final class StateFile {
     enum Loaded {
         case none
         /// The entries, and the bytes of a last batch that was never finished.
-        case state([Checkpoints.Entry], inputs: Set<String>, torn: Int)
+        case state([UInt32: Checkpoints.Record], inputs: Set<String>, torn: Int)
         /// What stands before the damage, if anything does.
-        case damaged([Checkpoints.Entry], inputs: Set<String>)
+        case damaged([UInt32: Checkpoints.Record], inputs: Set<String>)
     }
 
     /// Reads a state file and changes nothing.
@@ -149,7 +161,7 @@ final class StateFile {
             isWhole = start.contains(10)
         } catch { throw .system(error) }
         guard isWhole, head.count == 3, head[0] == magic, let version = Int(head[1]) else {
-            return .damaged([], inputs: [])
+            return .damaged([:], inputs: [])
         }
         guard version <= Self.version else { throw .newer(path: path, version: version) }
         do throws(SystemError) {
@@ -161,8 +173,8 @@ final class StateFile {
     private static func load(_ file: borrowing ReadableFile, generation: String) throws(SystemError) -> Loaded {
         // What counts is known only behind a batch's end: first how far that is, then what it says.
         let (valid, size, isDamaged) = try check(file, generation: generation)
-        guard valid > 0 else { return .damaged([], inputs: []) }
-        var entries: [UInt32: Checkpoints.Entry] = [:]
+        guard valid > 0 else { return .damaged([:], inputs: []) }
+        var records: [UInt32: Checkpoints.Record] = [:]
         var inputs: Set<String> = []
         var at = 0
         var isReadable = true
@@ -178,19 +190,19 @@ final class StateFile {
                 inputs.formUnion(names.compactMap { $0.text(in: line) })
             } else if let id = value["id"]?.integer.flatMap({ UInt32(exactly: $0) }) {
                 if value["gone"] != nil {
-                    entries[id] = nil
-                } else if var entry = entries[id] ?? Checkpoints.Entry(first: value, line, id: id) {
-                    entry.update(from: value, line)
-                    entries[id] = entry
+                    records[id] = nil
+                } else if let record = records[id] {
+                    record.entry.update(from: value, line)
+                } else if let entry = Checkpoints.Entry(first: value, line, id: id) {
+                    records[id] = Checkpoints.Record(entry, isHeld: false)
                 } else {
                     isReadable = false
                 }
             }
             return isReadable
         }
-        let all = entries.values.sorted { $0.id < $1.id }
-        guard !isDamaged, isReadable else { return .damaged(all, inputs: inputs) }
-        return .state(all, inputs: inputs, torn: size - valid)
+        guard !isDamaged, isReadable else { return .damaged(records, inputs: inputs) }
+        return .state(records, inputs: inputs, torn: size - valid)
     }
 
     /// How many bytes of the file are whole batches, its size, and whether what follows is more than a torn end.
@@ -252,13 +264,16 @@ final class StateFile {
         let bytes = try Folder.read(path)
         let body = Array(bytes[(bytes.firstIndex(of: 10)! + 1)...].dropLast())
         guard SHA256.hexadecimal(of: body) == checksum, let value = try? WireFormat.json.read(body.span) else {
-            return .damaged([], inputs: [])
+            return .damaged([:], inputs: [])
         }
         let inputs = (value["inputs"]?.list ?? []).compactMap { $0.text(in: body.span) }
-        let entries = (value["files"]?.list ?? []).enumerated().compactMap { index, file in
-            Checkpoints.Entry(first: file, body.span, id: UInt32(index + 1))
+        var records: [UInt32: Checkpoints.Record] = [:]
+        for file in value["files"]?.list ?? [] {
+            let id = UInt32(records.count + 1)
+            guard let entry = Checkpoints.Entry(first: file, body.span, id: id) else { continue }
+            records[id] = Checkpoints.Record(entry, isHeld: false)
         }
-        return .state(entries, inputs: Set(inputs), torn: 0)
+        return .state(records, inputs: Set(inputs), torn: 0)
     }
 }
 
@@ -288,7 +303,7 @@ extension Checkpoints.Entry {
             headSize = UInt16(clamping: size)
             head = Fingerprint(hexadecimal: text) ?? .none
         }
-        if let since = value["missing_since"]?.integer { missingSince = since }
+        if let since = value["missing_since"]?.integer { missingSince = UInt32(clamping: since) }
         if let position = value["position"]?.integer { self.position = UInt64(clamping: position) }
         if let position = value["end"]?.integer, let size = value["end_size"]?.integer,
             let hash = value["end_sha256"]?.text(in: input).flatMap(Fingerprint.init),

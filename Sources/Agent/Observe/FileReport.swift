@@ -38,11 +38,11 @@ public struct FileReport: Sendable {
     /// Reads the state file in `folder` and looks at each of its files.
     public init(stateDirectory folder: String) throws(Fault) {
         let path = folder + "/checkpoints"
-        let entries: [Checkpoints.Entry]
+        let records: [UInt32: Checkpoints.Record]
         do {
             switch try StateFile.load(path) {
             case .none: throw Fault.noState(folder: folder)
-            case .state(let found, _, _): entries = found
+            case .state(let found, _, _): records = found
             case .damaged:
                 throw Fault.unreadable("\(path) is damaged: an agent will set it aside when it starts")
             }
@@ -55,7 +55,8 @@ public struct FileReport: Sendable {
             case .system(let error): throw .unreadable("\(error)")
             }
         } catch { throw .unreadable("\(error)") }
-        files = entries.map { entry in
+        files = records.values.map { record in
+            let entry = record.entry
             let status = try? FileStatus(of: entry.path)
             // The head too: a file that was rewritten in place is not the one that was delivered.
             let isSame =

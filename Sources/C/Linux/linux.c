@@ -7,7 +7,9 @@
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static int result(int value) { return value < 0 ? -errno : value; }
@@ -60,6 +62,28 @@ int clinux_fstat(int fd, struct clinux_file *out) {
     return describe(fstat(fd, &s), &s, out);
 }
 
+int clinux_is_remote(const char *path) {
+    struct statfs s;
+    if (statfs(path, &s)) return 0;
+    switch ((uint32_t)s.f_type) {
+    case 0x6969:      // NFS
+    case 0xff534d42:  // CIFS
+    case 0xfe534d42:  // SMB2
+    case 0x517b:      // SMB
+    case 0x65735546:  // FUSE
+    case 0x01021997:  // 9P
+    case 0x00c36400:  // Ceph
+    case 0x5346414f:  // AFS
+    case 0x73757245:  // Coda
+    case 0x0bd00bd0:  // Lustre
+    case 0x47504653:  // GPFS
+    case 0x01161970:  // GFS2
+    case 0x7461636f:  // OCFS2
+        return 1;
+    }
+    return 0;
+}
+
 int clinux_eventfd(void) { return result(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 
 int clinux_inotify(void) { return result(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)); }
@@ -67,6 +91,15 @@ int clinux_inotify(void) { return result(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)
 int clinux_watch_folder(int fd, const char *path) {
     return result(inotify_add_watch(
         fd, path, IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR));
+}
+
+int clinux_unwatch(int fd, int watch) { return result(inotify_rm_watch(fd, watch)); }
+
+int clinux_mask_is_folder(uint32_t mask) { return (mask & IN_ISDIR) != 0; }
+
+uint64_t clinux_descriptor_limit(void) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_cur;
 }
 
 int clinux_mask_is_overflow(uint32_t mask) { return (mask & IN_Q_OVERFLOW) != 0; }

@@ -35,15 +35,22 @@ struct clinux_file {
 int clinux_stat(const char *path, struct clinux_file *out);
 int clinux_fstat(int fd, struct clinux_file *out);
 
+/// Whether `path` lies on a file system that other machines may change (NFS, CIFS, FUSE and alike): 1 or 0.
+int clinux_is_remote(const char *path);
+
 /// An eventfd that does not block.
 int clinux_eventfd(void);
 /// An inotify descriptor that does not block.
 int clinux_inotify(void);
 /// Watches the folder `path` for what a tailing collector cares about. Returns the watch's number.
 int clinux_watch_folder(int fd, const char *path);
+int clinux_unwatch(int fd, int watch);
 /// Which part of an inotify mask says what.
 int clinux_mask_is_overflow(uint32_t mask);
 int clinux_mask_is_modify(uint32_t mask);
+int clinux_mask_is_folder(uint32_t mask);
+/// The descriptors that this process may open.
+uint64_t clinux_descriptor_limit(void);
 
 /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and those it starts, ignores SIGPIPE, and returns a signalfd for them.
 int clinux_stop_signals(void);
