@@ -33,6 +33,8 @@ struct Files: ParsableCommand {
         }
         var files = report.files
         var isComplete = true
+        // The state knows a file by its own name, not by a link's.
+        let paths = paths.map { Folder.targets(of: $0).last ?? $0 }
         if !paths.isEmpty {
             files.removeAll { !paths.contains($0.path) }
             for path in paths where !files.contains(where: { $0.path == path }) {

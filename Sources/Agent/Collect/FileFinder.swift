@@ -463,7 +463,7 @@ struct FileFinder: ~Copyable {
         for known in known where try isSame(file, status, known) {
             return try begin(file, path, target: target, status, as: known, isRotated: isRotated)
         }
-        for known in known { try finishCopy(of: known, path, status) }
+        for known in known { try finishCopy(of: known, target ?? path, status) }
         if known.isEmpty {
             if !isRotated, try mayBeCopyInTheMaking(file, status, path) { return }
             let isOld = isFirstScan && startsAtEnd
@@ -498,7 +498,7 @@ struct FileFinder: ~Copyable {
         let before: Logger.Metadata = [
             "path": "\(path)", "before": "\(entry.path)", "size": "\(status.size)", "offset": "\(entry.position)",
         ]
-        let folder = Folder.parent(of: Folder.targets(of: entry.path).last ?? entry.path)
+        let folder = Folder.parent(of: entry.path)
         if let copy = findCopy(of: FileMark(entry), known.end, in: folder, upTo: known.offset),
             let rest = try? ReadableFile(copy), let size = try? rest.status()
         {

@@ -282,7 +282,7 @@ final class TailedFile {
             (headSize, head) = (UInt16(bytes.count), Fingerprint(of: bytes.span))
             opening = Self.opening(bytes)
         }
-        checkpoints.update(source, path: path, headSize: headSize, head: head)
+        checkpoints.update(source, path: place, headSize: headSize, head: head)
     }
 
     /// The first bytes of a file in short; 0 if there are too few to tell.

@@ -15,7 +15,7 @@ package final class Checkpoints: Sendable {
         package var input: String
         /// The path it had when it was met; records keep it as their key.
         package var name: String
-        /// Where it was last.
+        /// Where its content was last; not a link.
         package var path: String
         package var device: UInt64
         package var inode: UInt64
