@@ -52,7 +52,11 @@ let package = Package(
             dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate"],
             swiftSettings: strict
         ),
-        .target(name: "Platform", dependencies: ["Bytes", "CLinux", "CCurl"], swiftSettings: strict),
+        .target(
+            name: "Platform",
+            dependencies: ["Bytes", "CLinux", "CCurl", "CZlib"],
+            swiftSettings: strict
+        ),
         .target(name: "Bytes", dependencies: ["CCRC32C"], swiftSettings: strict),
 
         // Measured by benchmarks/Spool/run.py.
@@ -119,7 +123,9 @@ let package = Package(
 
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
-    let needed = ["Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C"]
+    let needed = [
+        "Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C", "CZlib",
+    ]
     package.dependencies = []
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }
@@ -140,8 +146,8 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     }
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
-        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "COpenSSL", "CProtobufC", "CAggregate",
-        "CCRC32C",
+        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CZlib", "COpenSSL", "CProtobufC",
+        "CAggregate", "CCRC32C",
     ]
     // Agent logs by swift-log; the other packages are not built.
     package.dependencies = package.dependencies.filter { dependency in

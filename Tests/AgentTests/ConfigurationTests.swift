@@ -82,6 +82,7 @@ import Testing
             start_at = "beginning"
             max_record = "1KB"
             on_oversize = "truncate"
+            read_compressed = false
             [inputs.b]
             type = "file"
             paths = ["/c"]
@@ -117,6 +118,7 @@ import Testing
         (a.paths, a.exclude, a.startAt) = (["/a", "/b/**/*.log"], ["/b/x.log"], .beginning)
         (a.maxRecord, a.onOversize, a.place) = (1000, .truncate, configuration.inputs[0].place)
         (b.paths, b.place, b.maxRecord) = (["/c"], configuration.inputs[1].place, configuration.inputs[1].maxRecord)
+        a.readCompressed = false
         // They share what may be open.
         (a.maxOpenFiles, a.sharers, b.maxOpenFiles, b.sharers) = (50, 2, 50, 2)
         expected.inputs = [a, b]

@@ -20,12 +20,15 @@ class Lines:
         self._arrived = set()
 
     def wait(self, *sources, timeout=60):
+        self.wait_for_some(sum(source.written for source in sources), timeout)
+
+    def wait_for_some(self, count, timeout=60):
         def complete():
             for reader in self._readers:
                 self._arrived.update(oracle.parse(record.data) for record in reader.user_records())
-            return len(self._arrived - {None}) >= sum(source.written for source in sources)
+            return len(self._arrived - {None}) >= count
 
-        until(complete, timeout, lambda: f"all lines, {len(self._arrived)} arrived", every=0.1)
+        until(complete, timeout, lambda: f"{count} lines, {len(self._arrived)} arrived", every=0.1)
 
 
 @pytest.fixture

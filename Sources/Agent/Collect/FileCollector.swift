@@ -113,6 +113,13 @@ package struct FileCollector: ~Copyable {
                 break
             }
         }
+        if result != .full {
+            for file in finder.compressed where .now <= end {
+                let step = inflate(file, &bytes)
+                if step != .end { result = step }
+                if step == .full { break }
+            }
+        }
         if bytes > 0 { counters.collectors.bytesRead.add(bytes) }
         if oversize.lines > 0 || oversize.bytesDropped > 0 {
             counters.collectors.linesOversize.add(oversize.lines)
@@ -120,6 +127,29 @@ package struct FileCollector: ~Copyable {
             oversize = .init()
         }
         return result
+    }
+
+    /// Gives a packed file its turn.
+    private mutating func inflate(_ file: CompressedFile, _ bytes: inout Int) -> TailedFile.Step {
+        do {
+            for _ in 0..<Self.turn {
+                let step = try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+                switch step {
+                case .read(0): return step
+                case .read(let count):
+                    bytes += count
+                    checkpoints.passed(file.source, file.lastEnd)
+                    publish()
+                case .full:
+                    neededRoom = file.needed
+                    return step
+                case .end:
+                    finder.ended(file, nil)
+                    return .read(0)
+                }
+            }
+        } catch { finder.ended(file, error) }
+        return .read(0)
     }
 
     /// Reads one block of a file; at its end, sees whether it has shrunk, or more has come meanwhile.

@@ -25,6 +25,17 @@ struct FileFinder: ~Copyable {
     var ready = ReadyList()
     private var files: [TailedFile.Identity: TailedFile] = [:]
     private var open: OpenFiles
+    /// Packed files of which the rest is read.
+    private(set) var compressed: [CompressedFile] = []
+    /// Which packed files were not what these sources had been, or could not be read.
+    private var tried: Set<Tried> = []
+
+    private struct Tried: Hashable {
+        var source: UInt32
+        var file: TailedFile.Identity
+        var modified: Int64
+    }
+
     /// Files to look at again in a while: deleted, nowhere, or rotated with an unfinished line.
     private var waiting: [TailedFile] = []
     /// How the tailed files begin.
@@ -100,8 +111,8 @@ struct FileFinder: ~Copyable {
 
     // MARK: when to look
 
-    /// There is more to look for at once.
-    var isBusy: Bool { scan != nil || !walks.isEmpty || ContinuousClock.now >= nextLook }
+    /// There is more to do at once.
+    var isBusy: Bool { scan != nil || !walks.isEmpty || !compressed.isEmpty || ContinuousClock.now >= nextLook }
 
     /// When `work` has something to do, if nothing changes before.
     var nextLook: ContinuousClock.Instant {
@@ -149,6 +160,7 @@ struct FileFinder: ~Copyable {
     /// Lets go of every file: another collector may go on with them.
     mutating func releaseAll() {
         for file in files.values { checkpoints.release(file.source, readTo: file.offset) }
+        for file in compressed { checkpoints.release(file.source, readTo: file.offset) }
         count(files: 0, behind: 0)
     }
 
@@ -507,6 +519,8 @@ struct FileFinder: ~Copyable {
                 metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
             )
             try begin(rest, copy, target: nil, size, as: known, isRotated: true)
+        } else if inflate(entry.id, FileMark(entry), known.end, in: folder, known.offset) {
+            checkpoints.claim(entry.id)
         } else {
             log.warning(
                 entry.path != path
@@ -654,6 +668,11 @@ struct FileFinder: ~Copyable {
             guard let path, (try? FileStatus(of: path))?.device == entry.device,
                 entry.headSize > 0 || path.hasPrefix(entry.path)
             else {
+                if inflate(known.entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset)
+                {
+                    checkpoints.claim(entry.id)
+                    continue
+                }
                 if entry.missingSince == 0 {
                     log.info(
                         "file is gone since the last run",
@@ -665,6 +684,10 @@ struct FileFinder: ~Copyable {
             }
             // An inode is given again: only the same content makes it the same file.
             do { try open(path, target: nil, isRotated: !fits(path)) } catch { tell(entry.path, error.reason) }
+        }
+        if !tried.isEmpty {
+            let missing = Set(missing)
+            tried = tried.filter { missing.contains($0.source) }
         }
         let expired = checkpoints.missing(missing)
         if expired > 0 {
@@ -772,7 +795,9 @@ struct FileFinder: ~Copyable {
             } catch { tell(path, "\(error)") }
             return
         }
-        let lost = file.most > offset ? file.most - offset : 0
+        let end = checkpoints.lastEnd(of: file.source)
+        let isInflated = inflate(file.source, file.mark, end, in: file.folder, offset)
+        let lost = !isInflated && file.most > offset ? file.most - offset : 0
         counters.collectors.bytesLost.add(Int(lost))
         log.warning(
             "file was truncated, reading it from its start",
@@ -781,13 +806,66 @@ struct FileFinder: ~Copyable {
             ]
         )
         let source = file.source
+        defer { if !isInflated { checkpoints.close(source) } }
         file.restart(
             as: checkpoints.open(
                 .init(input: input.name, path: path, device: identity.device, inode: identity.inode, position: 0)
             )
         )
-        checkpoints.close(source)
         describe(file)
+    }
+
+    // MARK: packed files
+
+    /// Begins to read the rest of a file from its .gz in `folder`, if there is one that begins as it did; the newest of
+    /// several.
+    private mutating func inflate(
+        _ source: UInt32,
+        _ mark: FileMark,
+        _ end: Checkpoints.Entry.End,
+        in folder: String,
+        _ offset: UInt64
+    ) -> Bool {
+        guard input.readCompressed, mark.headSize > 0 else { return false }
+        var candidates: [(path: String, status: FileStatus)] = []
+        for entry in (try? Folder.entries(of: folder)) ?? [] where entry.name.hasSuffix(".gz") {
+            let path = Folder.joined(folder, entry.name)
+            guard let status = try? FileStatus(of: path), status.kind == .regular,
+                !tried.contains(Tried(source: source, file: Identity(status), modified: status.modified))
+            else { continue }
+            candidates.append((path, status))
+        }
+        for (path, status) in candidates.sorted(by: { $0.status.modified > $1.status.modified }) {
+            // Tried once, whatever comes of it; changed, it may be tried again.
+            tried.insert(Tried(source: source, file: Identity(status), modified: status.modified))
+            guard let file = CompressedFile.fits(path, mark) else { continue }
+            log.notice(
+                "file was packed before it was finished, reading the rest from its .gz",
+                metadata: ["path": "\(path)", "offset": "\(offset)"]
+            )
+            compressed.append(CompressedFile(source: source, file, path: path, offset: offset, end: end))
+            return true
+        }
+        return false
+    }
+
+    /// Takes what came of reading a packed file to its end; nil: all of it was read.
+    mutating func ended(_ file: CompressedFile, _ fault: CompressedFile.Fault?) {
+        compressed.removeAll { $0 === file }
+        switch fault {
+        case nil:
+            log.info("packed file is finished", metadata: ["path": "\(file.path)", "size": "\(file.offset)"])
+            return checkpoints.close(file.source, deliveredTo: file.offset)
+        case .other: log.info("packed file is another one", metadata: ["path": "\(file.path)"])
+        case .unreadable(let reason): tell(file.path, "\(reason)")
+        }
+        // Another may fit; and this one, when it has changed.
+        if let entry = checkpoints.entry(of: file.source) {
+            let end = checkpoints.lastEnd(of: file.source)
+            let folder = Folder.parent(of: file.path)
+            if inflate(file.source, FileMark(entry), end, in: folder, file.offset) { return }
+        }
+        checkpoints.release(file.source, readTo: file.offset)
     }
 
     /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, has `end` where it was, and is not

@@ -35,6 +35,8 @@ public struct Configuration: Equatable, Sendable {
         /// Bytes of a record at most; longer lines are split or truncated.
         public var maxRecord = Limits.recordBytes - Limits.partitionKeyBytes
         public var onOversize = Oversize.split
+        /// Rotated .gz files of what was not finished are read.
+        public var readCompressed = true
         /// Its part of the agent's `max_open_files`, and of how many inputs.
         public var maxOpenFiles = 4096
         public var sharers = 1

@@ -101,6 +101,7 @@ extension Configuration.Input {
         table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
         maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyBytes)
         table.choice("on_oversize", into: &onOversize)
+        table.bool("read_compressed", into: &readCompressed)
         table.finish()
     }
 }

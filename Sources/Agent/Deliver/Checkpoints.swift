@@ -78,6 +78,8 @@ package final class Checkpoints: Sendable {
         var heldAgain = 0
         /// How far the collectors that let go of these sources had read.
         var readTo: [UInt32: UInt64] = [:]
+        /// Sources whose file is finished, and of which everything before a position is still to be delivered.
+        var ending: [UInt32: UInt64] = [:]
         /// Changed since the last write, and gone since.
         var changed: [Record] = []
         var gone: [UInt32] = []
@@ -110,7 +112,7 @@ package final class Checkpoints: Sendable {
         mutating func remove(_ id: UInt32) {
             guard let record = records.removeValue(forKey: id) else { return }
             if !record.isHeld { hold(record) }
-            readTo[id] = nil
+            (readTo[id], ending[id]) = (nil, nil)
             gone.append(id)
             isDirty = true
         }
@@ -353,6 +355,14 @@ package final class Checkpoints: Sendable {
     /// Forgets a source: its file is gone, or is another one now.
     package func close(_ source: UInt32) { state.withLock { $0.remove(source) } }
 
+    /// Forgets a source as soon as everything before `end` is delivered: until then another run may need it.
+    func close(_ source: UInt32, deliveredTo end: UInt64) {
+        state.withLock { state in
+            guard let record = state.records[source] else { return }
+            if record.entry.position >= end { state.remove(source) } else { state.ending[source] = end }
+        }
+    }
+
     package func entry(of source: UInt32) -> Entry? { state.withLock { $0.records[source]?.entry } }
 
     /// What stood before the offset up to which a source was read.
@@ -376,6 +386,7 @@ package final class Checkpoints: Sendable {
                 if passed.count == record.ends.count { record.ends = [] } else { record.ends.removeFirst(passed.count) }
             }
             state.note(record, .position)
+            if !state.ending.isEmpty, let end = state.ending[source], position >= end { state.remove(source) }
             return true
         }
     }
