@@ -8,7 +8,7 @@ SOURCES := Package.swift Sources Tests
 FUZZ ?= 10
 
 # Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
-APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
+APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
 APT_TESTS := python3-venv openssl logrotate
 
 .PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop bench format lint proto clean

@@ -54,7 +54,7 @@ let package = Package(
         ),
         .target(
             name: "Platform",
-            dependencies: ["Bytes", "CLinux", "CCurl", "CZlib"],
+            dependencies: ["Bytes", "CLinux", "CCurl", "CZlib", "CPCRE2"],
             swiftSettings: strict
         ),
         .target(name: "Bytes", dependencies: ["CCRC32C"], swiftSettings: strict),
@@ -92,6 +92,12 @@ let package = Package(
         ),
         .systemLibrary(name: "CZlib", path: "Sources/C/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(
+            name: "CPCRE2",
+            path: "Sources/C/PCRE2",
+            pkgConfig: "libpcre2-8",
+            providers: [.apt(["libpcre2-dev"])]
+        ),
+        .systemLibrary(
             name: "CProtobufC",
             path: "Sources/C/ProtobufC",
             pkgConfig: "libprotobuf-c",
@@ -124,7 +130,7 @@ let package = Package(
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
-        "Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C", "CZlib",
+        "Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C", "CZlib", "CPCRE2",
     ]
     package.dependencies = []
     package.products = []
@@ -146,7 +152,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     }
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
-        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CZlib", "COpenSSL", "CProtobufC",
+        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CZlib", "CPCRE2", "COpenSSL", "CProtobufC",
         "CAggregate", "CCRC32C",
     ]
     // Agent logs by swift-log; the other packages are not built.

@@ -83,6 +83,8 @@ import Testing
             max_record = "1KB"
             on_oversize = "truncate"
             read_compressed = false
+            multiline_start = '^\\d'
+            multiline_timeout = "2s"
             [inputs.b]
             type = "file"
             paths = ["/c"]
@@ -118,7 +120,7 @@ import Testing
         (a.paths, a.exclude, a.startAt) = (["/a", "/b/**/*.log"], ["/b/x.log"], .beginning)
         (a.maxRecord, a.onOversize, a.place) = (1000, .truncate, configuration.inputs[0].place)
         (b.paths, b.place, b.maxRecord) = (["/c"], configuration.inputs[1].place, configuration.inputs[1].maxRecord)
-        a.readCompressed = false
+        (a.readCompressed, a.multilineStart, a.multilineTimeout) = (false, "^\\d", .seconds(2))
         // They share what may be open.
         (a.maxOpenFiles, a.sharers, b.maxOpenFiles, b.sharers) = (50, 2, 50, 2)
         expected.inputs = [a, b]

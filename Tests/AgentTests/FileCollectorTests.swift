@@ -66,8 +66,9 @@ final class Collecting {
     /// Takes what waits, as a lane does.
     func drain() {
         let taken = reader.drain(512 << 10) { payload, entry in
-            var source = sources[entry.source] ?? Source(first: entry.first, end: entry.first)
             if sources[entry.source] == nil { order.append(entry.source) }
+            // Taken out, so that its bytes are not copied for each entry.
+            var source = sources.removeValue(forKey: entry.source) ?? Source(first: entry.first, end: entry.first)
             source.gap = source.gap || entry.first != source.end
             source.end = entry.end
             if payload.count == 0 {

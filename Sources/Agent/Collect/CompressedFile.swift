@@ -19,7 +19,9 @@ final class CompressedFile {
     private let end: Checkpoints.Entry.End
     private var passed: [UInt8] = []
     /// Inflated, and not in the ring yet: from `offset` on.
-    private var waiting: [UInt8] = []
+    private var pending = PendingRecord()
+    private var waiting: [UInt8] { pending.bytes }
+    private var cut: PendingRecord.Cut?
     private var isSkipping = false
     private var isInflated = false
 
@@ -86,6 +88,40 @@ final class CompressedFile {
         }
     }
 
+    /// Inflates the next record of several lines into the ring.
+    ///
+    /// - Parameter isStart: whether a line begins a record.
+    func step(
+        records isStart: (Span<UInt8>) -> Bool,
+        into writer: inout RingWriter,
+        longest: Int,
+        _ policy: Configuration.Oversize,
+        _ oversize: inout TailedFile.Oversize
+    ) throws(Fault) -> TailedFile.Step {
+        guard try findOffset() else { return .read(0) }
+        while true {
+            // Not again what did not find room the last time.
+            if cut == nil { cut = pending.next(from: 0, longest: longest, policy, isStart: isStart) }
+            if cut == nil, isInflated, !waiting.isEmpty { cut = .record(waiting.count) }
+            switch cut {
+            case .record(let count), .piece(let count):
+                let payload = PendingRecord.payload(waiting[..<count])
+                guard write(.record, count, payload: payload, into: &writer) else { return .full }
+                if case .piece = cut { oversize.lines += 1 }
+                cut = nil
+                return .read(count)
+            case .skipped(let count):
+                guard write(.skipped, count, into: &writer) else { return .full }
+                oversize.bytesDropped += count
+                cut = nil
+                return .read(count)
+            case nil:
+                if isInflated { return .end }
+                try inflate(upTo: waiting.count + TailedFile.block)
+            }
+        }
+    }
+
     /// Goes to the offset, and makes sure of the way; false if there is more of it.
     private func findOffset() throws(Fault) -> Bool {
         guard inflated < offset, waiting.isEmpty else { return true }
@@ -105,7 +141,7 @@ final class CompressedFile {
 
     private func inflate(upTo most: Int) throws(Fault) {
         let bytes = try read(max(1, most - waiting.count))
-        waiting += bytes
+        pending.append(bytes)
         inflated += UInt64(bytes.count)
         isInflated = bytes.isEmpty
     }
@@ -115,13 +151,20 @@ final class CompressedFile {
     }
 
     /// Moves the first bytes that wait into the ring; false if it has no room.
-    private func write(_ kind: EntryKind, _ count: Int, into writer: inout RingWriter) -> Bool {
+    ///
+    /// - Parameter payload: how many of them the entry has, if not all.
+    private func write(
+        _ kind: EntryKind,
+        _ count: Int,
+        payload: Int? = nil,
+        into writer: inout RingWriter
+    ) -> Bool {
         let entry = RingEntry(kind: kind.rawValue, source: source, first: offset, end: offset + UInt64(count))
-        needed = kind == .skipped ? 0 : count
+        needed = kind == .skipped ? 0 : payload ?? count
         let isWritten = Self.write(waiting, needed, as: entry, into: &writer)
         guard isWritten else { return false }
         unsafe waiting.withUnsafeBytes { unsafe FileMark.pass(UnsafeRawBufferPointer(rebasing: $0[..<count]), &passed) }
-        waiting.removeFirst(count)
+        pending.removeFirst(count)
         offset += UInt64(count)
         return true
     }

@@ -18,6 +18,8 @@ package struct FileCollector: ~Copyable {
     private var finder: FileFinder
     private var oversize = TailedFile.Oversize()
     private var sha = SHA256()
+    /// What begins a record, if records may be of several lines.
+    private let start: Expression?
     /// The room that the last step did not find.
     private var neededRoom = 0
 
@@ -41,6 +43,8 @@ package struct FileCollector: ~Copyable {
         (self.feed, input, self.once) = (feed, feed.input, once)
         (self.checkpoints, self.counters) = (checkpoints, counters)
         writer = RingWriter(feed.ring)
+        // The configuration has been found to hold one.
+        start = feed.input.multilineStart.isEmpty ? nil : try? Expression(feed.input.multilineStart)
         finder = FileFinder(
             feed.input,
             once: once,
@@ -60,8 +64,9 @@ package struct FileCollector: ~Copyable {
             guard step == .end, finder.ready.isEmpty, !finder.isBusy else { continue }
             if once {
                 if finishLines({ _ in true }) == .end { break reading }
-            } else if finishLines({ $0.isRotated && $0.isQuiet(for: FileFinder.rotatedQuiet) }) == .end {
-                sleep()
+            } else {
+                let timeout = input.multilineTimeout
+                if finishLines({ Self.isDue($0, timeout) }) == .end { sleep() }
             }
         }
         publish()
@@ -133,7 +138,7 @@ package struct FileCollector: ~Copyable {
     private mutating func inflate(_ file: CompressedFile, _ bytes: inout Int) -> TailedFile.Step {
         do {
             for _ in 0..<Self.turn {
-                let step = try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+                let step = try block(of: file)
                 switch step {
                 case .read(0): return step
                 case .read(let count):
@@ -152,10 +157,23 @@ package struct FileCollector: ~Copyable {
         return .read(0)
     }
 
+    private mutating func block(of file: CompressedFile) throws(CompressedFile.Fault) -> TailedFile.Step {
+        guard let start else {
+            return try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+        }
+        return try file.step(
+            records: { start.find(in: $0) == .matches },
+            into: &writer,
+            longest: input.maxRecord,
+            input.onOversize,
+            &oversize
+        )
+    }
+
     /// Reads one block of a file; at its end, sees whether it has shrunk, or more has come meanwhile.
     private mutating func step(_ file: TailedFile) -> TailedFile.Step {
         do {
-            let step = try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+            let step = try block(of: file)
             guard step == .end else { return step }
             return try finder.lookAgain(file) ? again(file) : .end
         } catch {
@@ -164,14 +182,40 @@ package struct FileCollector: ~Copyable {
         }
     }
 
+    /// Reads a block into the ring, as lines or as records.
+    private mutating func block(of file: TailedFile) throws(SystemError) -> TailedFile.Step {
+        guard let start else {
+            return try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
+        }
+        var gaveUp = false
+        let isStart = { (line: Span<UInt8>) -> Bool in
+            let verdict = start.find(in: line)
+            gaveUp = gaveUp || verdict == .gaveUp
+            return verdict == .matches
+        }
+        let step = try file.step(
+            records: isStart,
+            into: &writer,
+            longest: input.maxRecord,
+            input.onOversize,
+            &oversize
+        )
+        if gaveUp { finder.tell(file.path, "multiline_start takes too long on a line, which counts as not matching") }
+        return step
+    }
+
     /// Once more, for what came while we looked; never a third time, so that one busy file cannot hold the turn.
     private mutating func again(_ file: TailedFile) -> TailedFile.Step {
-        do {
-            return try file.step(into: &writer, longest: input.maxRecord, input.onOversize, &oversize)
-        } catch {
+        do { return try block(of: file) } catch {
             finder.tell(file.path, "\(error)")
             return .end
         }
+    }
+
+    /// Whether what waits at a file's end has waited long enough.
+    private static func isDue(_ file: TailedFile, _ timeout: Duration) -> Bool {
+        if file.isRotated, file.isQuiet(for: FileFinder.rotatedQuiet) { return true }
+        return file.hasPendingLines && file.isQuiet(for: timeout)
     }
 
     /// Makes records of the unfinished last lines of the files that `isDue` says.
@@ -180,7 +224,7 @@ package struct FileCollector: ~Copyable {
         for file in finder.unfinished(all: once) where file.partial > 0 && isDue(file) {
             guard finder.prepare(file) else { continue }
             do {
-                let step = try file.finishPartial(into: &writer, longest: input.maxRecord)
+                let step = try finish(file)
                 switch step {
                 case .read(let count):
                     checkpoints.passed(file.source, file.end(&sha))
@@ -201,6 +245,15 @@ package struct FileCollector: ~Copyable {
         }
         if result != .end { publish() }
         return result
+    }
+
+    private mutating func finish(_ file: TailedFile) throws(SystemError) -> TailedFile.Step {
+        guard start != nil else { return try file.finishPartial(into: &writer, longest: input.maxRecord) }
+        // What was read of it may have been let go.
+        let step = try block(of: file)
+        guard step == .end else { return step }
+        let isLast = once || file.isRotated && file.isQuiet(for: FileFinder.rotatedQuiet)
+        return file.finishRecord(into: &writer, all: isLast)
     }
 
     // MARK: waiting

@@ -153,8 +153,14 @@ struct FileFinder: ~Copyable {
         }
         if !waiting.isEmpty || !held.isEmpty, began >= nextWaiting {
             lookAtWaiting()
-            nextWaiting = began + .seconds(1)
+            nextWaiting = began + waitingPeriod
         }
+    }
+
+    /// How often to look at the files that wait: a record that is due must not wait much longer.
+    private var waitingPeriod: Duration {
+        input.multilineStart.isEmpty
+            ? .seconds(1) : min(.seconds(1), max(.milliseconds(50), input.multilineTimeout / 4))
     }
 
     /// Lets go of every file: another collector may go on with them.
@@ -312,7 +318,7 @@ struct FileFinder: ~Copyable {
                 files[file.identity] = nil
                 open.remove(file)
                 count(files: files.count, behind: counted.behind)
-            } else if file.isDeleted || !file.hasName || file.isRotated && file.partial > 0 {
+            } else if file.isDeleted || !file.hasName || file.isRotated && file.partial > 0 || file.hasPendingLines {
                 wait(for: file)
             }
         }
@@ -759,7 +765,7 @@ struct FileFinder: ~Copyable {
         }
         try file.describe(in: checkpoints)
         openings.insert(file.opening)
-        if file.isDeleted || file.isRotated && file.partial > 0 { wait(for: file) }
+        if file.isDeleted || file.isRotated && file.partial > 0 || file.hasPendingLines { wait(for: file) }
         return !file.isCaughtUp
     }
 

@@ -63,6 +63,10 @@ final class TailedFile {
         var needed = 0
         /// The size at the look before the last: if the file was truncated since, so much is known to have been there.
         var sizeBefore: UInt64 = 0
+        /// Where records are of several lines: those that were read, and may not be all of a record.
+        var pending = PendingRecord()
+        /// What found no room in the ring.
+        var cut: PendingRecord.Cut?
 
         init(_ file: consuming ReadableFile, end: [UInt8]) {
             self.file = file
@@ -143,7 +147,8 @@ final class TailedFile {
     /// Closes the file; false if something of it might then be lost: bytes that were not read, or its only name.
     func close() -> Bool {
         guard let reading, !isReady, isCaughtUp, !isDeleted, let now = try? reading.file.status(), now.links > 0,
-            now.size == offset + UInt64(partial), let named = try? FileStatus(of: path),
+            reading.pending.wholeLines == 0, now.size == offset + UInt64(partial),
+            let named = try? FileStatus(of: path),
             Identity(named) == identity
         else { return false }
         self.reading = nil
@@ -177,6 +182,8 @@ final class TailedFile {
         (offset, partial, isSkipping) = (0, 0, false)
         (head, headSize, opening) = (.none, 0, 0)
         reading?.end = []
+        reading?.pending = PendingRecord()
+        reading?.cut = nil
     }
 
     /// Goes on in another file that holds the same bytes: a copy that was made before this one was truncated.
@@ -203,6 +210,8 @@ final class TailedFile {
         (offset, size, modified) = (0, status.size, status.modified)
         reading = truncated.reading
         reading?.end = []
+        reading?.pending = PendingRecord()
+        reading?.cut = nil
     }
 
     /// Goes on in the middle of a line whose rest is dropped, if the file was left there.
@@ -264,7 +273,13 @@ final class TailedFile {
             changed()
         }
         let isTouched = status.size != size || status.modified != modified
-        reading?.sizeBefore = size
+        if let reading {
+            reading.sizeBefore = size
+            // What was read and is not there any more belongs to no record.
+            if status.size < offset + UInt64(reading.pending.bytes.count) {
+                (reading.pending, reading.cut) = (PendingRecord(), nil)
+            }
+        }
         (size, modified) = (status.size, status.modified)
         return isTouched || size < offset || !isCaughtUp
     }
@@ -345,6 +360,90 @@ final class TailedFile {
             return unsafe (.record, Self.cut(bytes, at: longest))
         }
         return taken(since: before, fits)
+    }
+
+    /// Reads further records of several lines into the ring, each once the next one has begun.
+    ///
+    /// - Parameter isStart: whether a line begins a record.
+    func step(
+        records isStart: (Span<UInt8>) -> Bool,
+        into writer: inout RingWriter,
+        longest: Int,
+        _ policy: Configuration.Oversize,
+        _ oversize: inout Oversize
+    ) throws(SystemError) -> Step {
+        guard let reading else { return .end }
+        let before = offset
+        while true {
+            var first = 0
+            var fits = true
+            while let cut = reading.cut
+                ?? reading.pending.next(from: first, longest: longest, policy, isStart: isStart)
+            {
+                fits = write(cut, reading.pending.bytes[first..<first + cut.count], first, into: &writer)
+                reading.cut = fits ? nil : cut
+                guard fits else { break }
+                first += cut.count
+                switch cut {
+                case .record: break
+                case .piece: oversize.lines += 1
+                case .skipped(let bytes): oversize.bytesDropped += bytes
+                }
+            }
+            if first > 0 { passed(first) }
+            if offset > before { return .read(Int(offset - before)) }
+            guard fits else { return .full }
+            let more = try reading.file.bytes(at: offset + UInt64(reading.pending.bytes.count), count: Self.block)
+            guard !more.isEmpty else {
+                partial = UInt32(reading.pending.bytes.count)
+                return .end
+            }
+            reading.pending.append(more)
+        }
+    }
+
+    /// Whether lines wait for the one that begins the next record.
+    var hasPendingLines: Bool { reading.map { $0.pending.wholeLines > 0 } ?? false }
+
+    /// Makes a record of the lines that wait: no more will come of it, or nobody would wait that long.
+    ///
+    /// - Parameter all: with an unfinished last line, too.
+    func finishRecord(into writer: inout RingWriter, all: Bool) -> Step {
+        guard let reading else { return .end }
+        let count = all ? reading.pending.bytes.count : reading.pending.wholeLines
+        guard count > 0 else { return .end }
+        guard write(.record(count), reading.pending.bytes[..<count], 0, into: &writer) else { return .full }
+        passed(count)
+        partial = UInt32(reading.pending.bytes.count)
+        return .read(count)
+    }
+
+    /// Writes bytes that lie `ahead` of the offset into the ring, as one entry; false if it has no room.
+    private func write(
+        _ cut: PendingRecord.Cut,
+        _ bytes: ArraySlice<UInt8>,
+        _ ahead: Int,
+        into writer: inout RingWriter
+    )
+        -> Bool
+    {
+        let (first, end) = (offset + UInt64(ahead), offset + UInt64(ahead + bytes.count))
+        let (kind, count): (EntryKind, Int) =
+            if case .skipped = cut { (.skipped, 0) } else { (.record, PendingRecord.payload(bytes)) }
+        reading?.needed = count
+        let entry = RingEntry(kind: kind.rawValue, source: source, first: first, end: end)
+        return writer.write(bytes.span.extracting(..<count), as: entry)
+    }
+
+    /// Notes that the first bytes that waited are in the ring.
+    private func passed(_ count: Int) {
+        guard let reading else { return }
+        unsafe reading.pending.bytes.withUnsafeBytes {
+            unsafe FileMark.pass(UnsafeRawBufferPointer(rebasing: $0[..<count]), &reading.end)
+        }
+        reading.pending.removeFirst(count)
+        offset += UInt64(count)
+        partial = UInt32(reading.pending.bytes.count)
     }
 
     /// Makes a record of the unfinished last line: nobody will finish it.

@@ -35,6 +35,10 @@ public struct Configuration: Equatable, Sendable {
         /// Bytes of a record at most; longer lines are split or truncated.
         public var maxRecord = Limits.recordBytes - Limits.partitionKeyBytes
         public var onOversize = Oversize.split
+        /// A regular expression that fits the first line of a record of several; empty: a line is a record.
+        public var multilineStart = ""
+        /// How long such a record's end is waited for.
+        public var multilineTimeout: Duration = .seconds(5)
         /// Rotated .gz files of what was not finished are read.
         public var readCompressed = true
         /// Its part of the agent's `max_open_files`, and of how many inputs.

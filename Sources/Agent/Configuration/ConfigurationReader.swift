@@ -101,6 +101,16 @@ extension Configuration.Input {
         table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
         maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyBytes)
         table.choice("on_oversize", into: &onOversize)
+        table.text("multiline_start", into: &multilineStart)
+        if !multilineStart.isEmpty {
+            do { _ = try Expression(multilineStart) } catch {
+                table.fault(
+                    "multiline_start",
+                    "is no regular expression (PCRE2): \(error.message), behind \(error.offset) bytes of it"
+                )
+            }
+        }
+        table.duration("multiline_timeout", in: .milliseconds(10) ... .seconds(3600), into: &multilineTimeout)
         table.bool("read_compressed", into: &readCompressed)
         table.finish()
     }
