@@ -152,7 +152,8 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     }
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
-        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CZlib", "CPCRE2", "COpenSSL", "CProtobufC",
+        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CZlib", "CPCRE2", "COpenSSL",
+        "CProtobufC",
         "CAggregate", "CCRC32C",
     ]
     // Agent logs by swift-log; the other packages are not built.

@@ -169,11 +169,6 @@ public enum Folder {
         unsafe _ = rmdir(path)
     }
 
-    /// Removes a file.
-    public static func remove(_ path: String) throws(SystemError) {
-        if unsafe unlink(path) != 0 { throw SystemError(call: "unlink", path: path, code: errno) }
-    }
-
     /// Gives `path` another name.
     public static func move(_ path: String, to name: String) throws(SystemError) {
         if unsafe rename(path, name) != 0 { throw SystemError(call: "rename", path: path, code: errno) }

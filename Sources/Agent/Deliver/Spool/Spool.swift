@@ -348,7 +348,7 @@ package final class Spool: Sendable {
         /// Writes what waits, as far as there is room, some MiB a turn.
         private func write(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
             guard let store, !waiting.isEmpty, retryAt.map({ now >= $0 }) ?? true else { return false }
-            var done = 0
+            var (done, failure): (Int, SystemError?) = (0, nil)
             do throws(SystemError) {
                 retryAt = nil
                 var room = try store.room()
@@ -371,14 +371,23 @@ package final class Spool: Sendable {
                     }
                 }
                 if done > 0 { backoff.reset() }
-            } catch { fail("the spool cannot be written, trying again", error, now) }
+            } catch { failure = error }
             waiting.removeFirst(done)
+            if let failure { fail("the spool cannot be written, trying again", failure, now) }
             return done > 0
         }
 
         private func fail(_ message: Logger.Message, _ error: SystemError, _ now: ContinuousClock.Instant) {
             retryAt = now + backoff.next(chance: random.nextUnit())
             log.error(message, metadata: ["reason": "\(error)"])
+            guard let store, store.hasFailedSync, let lost = store.abandonUnsynced() else { return }
+            // What the sync covered is written again.
+            func isLost(_ location: SpoolLocation) -> Bool {
+                location.segment == lost.segment && location.offset >= lost.offset
+            }
+            waiting = unsynced.filter { isLost($0.location) }.map(\.write) + waiting
+            unsynced.removeAll { isLost($0.location) }
+            if unsynced.isEmpty { firstUnsynced = nil }
         }
 
         private var syncDue: ContinuousClock.Instant? {
@@ -395,16 +404,7 @@ package final class Spool: Sendable {
         private func syncIfDue(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
             guard let store, let due = syncDue, now >= due, retryAt.map({ now >= $0 }) ?? true else { return false }
             do throws(SystemError) { try store.sync() } catch {
-                // Once failed, the next sync would say that all is well: what it covered must be written again.
-                if let lost = store.abandonUnsynced() {
-                    let again = unsynced.filter {
-                        $0.location.segment == lost.segment && $0.location.offset >= lost.offset
-                    }
-                    unsynced.removeAll { $0.location.segment == lost.segment && $0.location.offset >= lost.offset }
-                    waiting = again.map(\.write) + waiting
-                }
                 fail("the spool cannot be synced, writing again", error, now)
-                if unsynced.isEmpty { firstUnsynced = nil }
                 return false
             }
             for (write, location) in unsynced {

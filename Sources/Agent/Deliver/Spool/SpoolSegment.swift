@@ -230,6 +230,18 @@ package enum SpoolSegment {
         return nil
     }
 
+    /// Whether something in a segment says that a record of it was safe.
+    static func holdsSafeRecord(_ file: borrowing ReadableFile, size: UInt64) throws(SystemError) -> Bool {
+        if try readEnding(of: file, size: size) != nil { return true }
+        var at = try nextRecord(of: file, from: SpoolIndex.begin, before: size)
+        while let offset = at {
+            guard let bytes = try record(of: file, at: offset, before: size) else { return false }
+            if SpoolRecord.safeEnd(bytes.span) > SpoolIndex.begin { return true }
+            at = try nextRecord(of: file, from: offset + UInt64(bytes.count), before: size)
+        }
+        return false
+    }
+
     /// What a segment without an index holds: read from its first record on.
     ///
     /// A stretch that holds no whole record is damage when records behind it say that it was safe. If none does, a crash

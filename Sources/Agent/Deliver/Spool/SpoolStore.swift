@@ -142,9 +142,9 @@ package final class SpoolStore {
         let header = SpoolSegment.readHeader(first.span)
         if case .newer(let version) = header { return version }
         guard case .good(number, _) = header else {
-            // The newest may have been created, and no more: nothing was promised of it.
-            let found = try SpoolSegment.nextRecord(of: box.file, from: SpoolIndex.begin, before: size)
-            if isLast, found == nil {
+            // The newest may never have been synced: nothing was promised of it.
+            let wasSafe = try SpoolSegment.holdsSafeRecord(box.file, size: size)
+            if isLast, !wasSafe {
                 self.found.torn += size
                 try remove(name)
             } else {
@@ -162,7 +162,9 @@ package final class SpoolStore {
             found.torn += scanned.torn
             // Where nothing can be written, the next start does it.
             do throws(SystemError) {
-                try Self.close(try WrittenFile(path), contents, at: end)
+                let file = try WrittenFile(path)
+                try file.sync()
+                try Self.close(file, contents, at: end)
                 sizes[name] = Int(clamping: try FileStatus(of: path).size)
             } catch { found.unclosed = error }
         }
@@ -237,7 +239,10 @@ package final class SpoolStore {
     /// Makes everything added safe.
     package func sync() throws(SystemError) {
         guard let active, active.end > active.syncedEnd else { return }
-        try active.file.sync()
+        do throws(SystemError) { try active.file.sync() } catch {
+            hasFailedSync = true
+            throw error
+        }
         if hasNewNames {
             try Folder.sync(folder)
             hasNewNames = false
@@ -245,12 +250,16 @@ package final class SpoolStore {
         active.syncedEnd = active.end
     }
 
-    /// Gives up what was added since the last sync, after a sync has failed: the kernel may have dropped it.
+    /// A sync has failed: the next would say that all is well though the kernel may have dropped what it covered.
+    package private(set) var hasFailedSync = false
+
+    /// Gives up what was added since the last sync, after one has failed.
     ///
     /// A new segment begins with the next record.
     /// - Returns: where the first of them lay; those before, and in other segments, are safe.
     package func abandonUnsynced() -> SpoolLocation? {
         guard let active else { return nil }
+        hasFailedSync = false
         let end = active.syncedEnd
         index.cut(to: end)
         index.closeNewest()
@@ -263,6 +272,7 @@ package final class SpoolStore {
     /// Finishes the segment that is written to; its records are safe then.
     package func closeActive() throws(SystemError) {
         guard let active else { return }
+        try sync()
         try Self.close(active.file, active.contents, at: active.end)
         if hasNewNames {
             try Folder.sync(folder)
@@ -273,6 +283,7 @@ package final class SpoolStore {
         self.active = nil
     }
 
+    /// Writes the index behind records that are safe: it must not outlive a crash that they do not.
     private static func close(
         _ file: borrowing WrittenFile,
         _ contents: SpoolSegment.Contents,
