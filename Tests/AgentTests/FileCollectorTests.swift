@@ -446,6 +446,25 @@ final class Collecting {
         #expect(expected.values.allSatisfy { $0.isEmpty }, random.note)
     }
 
+    @Test func `a file that the configuration asks for no more is left alone, and goes on when it asks again`() throws {
+        let scratch = try Scratch()
+        try scratch.write("a.log", "one\n")
+        try scratch.write("b.log", "uno\n")
+        let first = try Collecting(scratch, once: true)
+        #expect(first.finish() && first.bytes.count == 8)
+        for (source, content) in first.sources { first.checkpoints.settle(source, at: content.end) }
+        try first.checkpoints.writeIfChanged()
+        try scratch.write("a.log", "two\n")
+        try scratch.write("b.log", "due\n")
+        try scratch.move("b.log", to: "b.log.1")
+        let second = try Collecting(scratch, once: true) { $0.exclude = [scratch["a.log"]] }
+        #expect(second.finish() && second.text == "due\n")
+        for (source, content) in second.sources { second.checkpoints.settle(source, at: content.end) }
+        try second.checkpoints.writeIfChanged()
+        let third = try Collecting(scratch, once: true)
+        #expect(third.finish() && third.text == "two\n")
+    }
+
     @Test func `without inotify, files are found, read, rotated and truncated by looking every second`() throws {
         let scratch = try Scratch()
         try scratch.write("a.log", "one\n")

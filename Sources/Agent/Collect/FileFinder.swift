@@ -669,6 +669,11 @@ struct FileFinder: ~Copyable {
         var missing: [UInt32] = []
         for known in checkpoints.unclaimed(of: input.name) {
             let entry = known.entry
+            // The configuration asks for it no more. What version 1 wrote has but its last name.
+            guard fits(entry.name) || entry.position > 0 && entry.end.size == 0 else {
+                missing.append(entry.id)
+                continue
+            }
             let path = listings.path(of: entry.inode, in: Folder.parent(of: entry.path))
             // Of an empty file nothing but the name is known, which rotation adds to.
             guard let path, (try? FileStatus(of: path))?.device == entry.device,
