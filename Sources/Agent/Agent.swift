@@ -12,10 +12,8 @@ import Synchronization
 ///                        state file ◀── checkpoints ◀── acknowledgements
 public final class Agent: Sendable {
     public let counters = Counters()
-    private let feeds: [Feed]
     private let control: LaneControl
-    private let laneBell: Doorbell
-    private let shutdownTimeout: Duration
+    private let supervisorBell: Doorbell
     private let supervisor: Thread
     private let ending: Ending
 
@@ -27,6 +25,8 @@ public final class Agent: Sendable {
         case delivered
         /// What was not delivered lies in the spool.
         case spooled(records: Int)
+        /// The last state could not be written: the next start sends again what came since the one before.
+        case stateNotWritten
         /// What was not delivered stays in its files.
         case gaveUp(CallFailure?)
     }
@@ -68,101 +68,45 @@ public final class Agent: Sendable {
         credentials: CredentialSource? = nil,
         log: Logger
     ) throws(StartFault) {
-        let output = configuration.outputs[0]
-        let inputs = configuration.inputs.filter { output.from.isEmpty || output.from.contains($0.name) }
         let folder = configuration.agent.stateDirectory
         let lock = try Self.lock(folder)
         let checkpoints = try Self.loadCheckpoints(folder, log)
         Machine.raiseDescriptorLimit()
-
-        let parts: (feeds: [Feed], bell: Doorbell, ended: Doorbell, supervisorBell: Doorbell)
+        let inputs = configuration.activeInputs
+        let parts: (feeds: [Feed], laneBell: Doorbell, ended: Doorbell, bell: Doorbell)
         do throws(SystemError) {
-            let bell = try Doorbell()
-            var feeds: [Feed] = []
-            for input in inputs { feeds.append(try Feed(input, ringBytes: Self.ringBytes, laneBell: bell)) }
-            parts = (feeds, bell, try Doorbell(), try Doorbell())
+            let laneBell = try Doorbell()
+            parts = (try Supervisor.feeds(inputs, laneBell: laneBell), laneBell, try Doorbell(), try Doorbell())
         } catch { throw .system(error) }
-        (feeds, laneBell, ended) = (parts.feeds, parts.bell, parts.ended)
-        let control = LaneControl(
-            once: once,
-            patience: configuration.agent.shutdownTimeout,
-            ended: parts.supervisorBell
-        )
-        self.control = control
-        shutdownTimeout = configuration.agent.shutdownTimeout
-        ending = Ending()
+        (ended, supervisorBell, ending) = (parts.ended, parts.bell, Ending())
+        control = LaneControl(once: once, patience: configuration.agent.shutdownTimeout, ended: parts.bell)
 
-        let caller = { @Sendable in
-            Self.caller(
-                output,
-                endpoint ?? KinesisEndpoint(output),
-                credentials ?? CredentialSource(profile: output.profile)
-            )
-        }
-        let memory = max(16 << 20, configuration.agent.memoryLimit - feeds.count * Self.ringBytes - Self.baseMemory)
-        let (feeds, counters, ending, ended, bell) = (feeds, counters, ending, ended, laneBell)
         let ledger = Ledger(inputs: inputs.map(\.name))
-        let spool = try Self.openSpool(configuration, once: once, bell: parts.bell, ledger, log)
+        let spool = try Self.openSpool(configuration, once: once, bell: parts.laneBell, ledger, log)
+        checkpoints.setBell(parts.bell)
+        ledger.setBell(parts.bell)
         let lockHolder = LockHolder(lock)
-        checkpoints.setBell(parts.supervisorBell)
-        ledger.setBell(parts.supervisorBell)
+        let (control, counters, ending, ended) = (control, counters, ending, ended)
         supervisor = Thread("penstock-state") {
-            // Top to bottom: everything starts, runs, and ends here.
-            let collectors = feeds.map { feed in
-                Thread("collect-\(feed.input.name)") {
-                    var collector = FileCollector(
-                        feed,
-                        once: once,
-                        checkpoints: checkpoints,
-                        counters: counters,
-                        log: log
-                    )
-                    collector.run()
-                }
-            }
-            let lane = Thread("penstock-lane") {
-                var lane = Lane(
-                    feeds: feeds,
-                    output: output,
-                    caller: caller(),
-                    checkpoints: checkpoints,
-                    ledger: ledger,
-                    spool: spool,
-                    shardMapPath: ShardMapFile.path(folder, output.name),
-                    control: control,
-                    memoryBudget: memory,
-                    bell: bell,
-                    counters: counters,
-                    log: log,
-                    seed: .random(in: .min ... .max)
-                )
-                lane.run()
-            }
-            // A change is written at once, but no more than once a period, and sooner only for new files; without changes
-            // this thread sleeps.
-            var lastWrite = ContinuousClock.now - Self.checkpointPeriod
-            while control.end == nil {
-                let bell = parts.supervisorBell
-                bell.prepareToSleep()
-                if control.end == nil {
-                    let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
-                    bell.wait(atMost: checkpoints.isDirty || ledger.isDirty ? lastWrite + pause - .now : nil)
-                }
-                bell.wake()
-                let pause = checkpoints.hasUnknown ? Self.newFilePeriod : Self.checkpointPeriod
-                guard checkpoints.isDirty || ledger.isDirty, .now - lastWrite >= pause else { continue }
-                Self.write(checkpoints, log)
-                Self.write(ledger, folder, log)
-                lastWrite = .now
-            }
-            for feed in feeds { feed.stop() }
-            for collector in collectors { collector.join() }
-            lane.join()
-            Self.write(checkpoints, log)
-            Self.write(ledger, folder, log)
+            var supervisor = Supervisor(
+                configuration,
+                once: once,
+                endpoint: endpoint,
+                credentials: credentials,
+                control: control,
+                bell: parts.bell,
+                laneBell: parts.laneBell,
+                checkpoints: checkpoints,
+                ledger: ledger,
+                spool: spool,
+                counters: counters,
+                log: log
+            )
+            let isWritten = supervisor.run(parts.feeds)
             lockHolder.release()
             ending.end.withLock { end in
                 switch control.end {
+                case _ where !isWritten: end = .stateNotWritten
                 case .delivered, nil: end = .delivered
                 case .spooled: end = .spooled(records: ledger.total(.spooled).records)
                 case .gaveUp(let failure): end = .gaveUp(failure)
@@ -174,9 +118,14 @@ public final class Agent: Sendable {
 
     /// Stops reading; delivers what was read, within the shutdown timeout.
     public func stop() {
-        if control.deadline == nil { control.deadline = .now + shutdownTimeout }
-        for feed in feeds { feed.stop() }
-        laneBell.ringAlways()
+        if control.deadline == nil { control.deadline = .now + control.patience }
+        supervisorBell.ringAlways()
+    }
+
+    /// Takes on another configuration, as far as a running agent can; the log says what came of it.
+    public func reload(_ configuration: Configuration) {
+        control.reload(configuration)
+        supervisorBell.ringAlways()
     }
 
     /// Waits until the agent has ended: every thread joined, the checkpoints written.
@@ -199,13 +148,6 @@ public final class Agent: Sendable {
         init(_ lock: consuming LockFile) { self.lock = Mutex(lock) }
         func release() { lock.withLock { $0 = nil } }
     }
-
-    /// Holds the longest record twice, as its entries must.
-    private static let ringBytes = 2 << 20
-    /// What the process takes beside rings and aggregates: its code, libcurl's buffers, the state.
-    private static let baseMemory = 32 << 20
-    private static let checkpointPeriod: Duration = .seconds(1)
-    private static let newFilePeriod: Duration = .milliseconds(50)
 
     private static func lock(_ folder: String) throws(StartFault) -> LockFile {
         do { try Folder.create(folder) } catch { throw .stateDirectory(error) }
@@ -271,37 +213,6 @@ public final class Agent: Sendable {
                 log: log
             )
         } catch { throw .spool("\(error)") }
-    }
-
-    private static func write(_ checkpoints: Checkpoints, _ log: Logger) {
-        do { try checkpoints.writeIfChanged() } catch {
-            log.error("checkpoints cannot be written, trying again", metadata: ["reason": "\(error)"])
-        }
-    }
-
-    private static func write(_ ledger: Ledger, _ folder: String, _ log: Logger) {
-        do { try ledger.write(folder) } catch {
-            log.debug("the ledger cannot be written", metadata: ["reason": "\(error)"])
-        }
-    }
-
-    private static func caller(
-        _ output: Configuration.Output,
-        _ endpoint: KinesisEndpoint,
-        _ credentials: CredentialSource
-    ) -> KinesisCaller {
-        var options = HTTPClient.Options(url: endpoint.url)
-        options.connectTimeout = output.connectTimeout
-        options.timeout = output.timeout
-        options.maxConnections = output.maxInFlight
-        options.caFile = output.caFile.isEmpty ? nil : output.caFile
-        let wire: WireChoice =
-            switch output.wire {
-            case .auto: WireChoice()
-            case .cbor: WireChoice(forced: .cbor)
-            case .json: WireChoice(forced: .json)
-            }
-        return KinesisCaller(endpoint, stream: output.stream, options: options, wire: wire, credentials: credentials)
     }
 }
 

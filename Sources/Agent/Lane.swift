@@ -393,7 +393,6 @@ struct Lane: ~Copyable {
     /// Takes on what a reload has changed; a new endpoint only when no call to the old one is in flight.
     private mutating func takeUpdate(_ now: ContinuousClock.Instant) {
         if let update = control.takeUpdate() {
-            ports.removeAll { $0.feed.isRetired && $0.isOver }
             ports += update.added.map { Port($0, account: ledger.number(of: $0.input.name)) }
             memoryBudget = update.memoryBudget
             if update.output != output {
@@ -406,6 +405,10 @@ struct Lane: ~Copyable {
                 if isOtherStream { shards = ShardMapLoader(stream: output.stream) }
             }
             nextCaller = update.caller ?? nextCaller
+        }
+        // One is left, whatever comes: a lane without any would have ended.
+        if ports.count > 1, ports.contains(where: { $0.feed.isRetired && $0.isOver }) {
+            ports.removeAll { $0.feed.isRetired && $0.isOver }
         }
         if let make = nextCaller, caller.inFlight == 0 {
             nextCaller = nil

@@ -6,11 +6,13 @@ import Synchronization
 final class LaneControl: Sendable {
     /// Reading is done once: a lane that cannot deliver gives up after `patience`, and at once where waiting cannot help.
     let once: Bool
-    let patience: Duration
-    private let state = Mutex<State>(State())
+    var patience: Duration { state.withLock { $0.patience } }
+    private let state: Mutex<State>
     private let ended: Doorbell
 
     private struct State {
+        var patience: Duration
+        var configuration: Configuration?
         var deadline: ContinuousClock.Instant?
         var lastFailure: CallFailure?
         var end: End?
@@ -37,7 +39,8 @@ final class LaneControl: Sendable {
     }
 
     init(once: Bool, patience: Duration, ended: Doorbell) {
-        (self.once, self.patience, self.ended) = (once, patience, ended)
+        (self.once, self.ended) = (once, ended)
+        state = Mutex(State(patience: patience))
     }
 
     /// When the lane must have ended, once a stop was asked for.
@@ -52,8 +55,29 @@ final class LaneControl: Sendable {
         set { state.withLock { $0.lastFailure = newValue } }
     }
 
+    /// Hands the supervisor another configuration; wake it then.
+    func reload(_ configuration: Configuration) {
+        state.withLock { state in
+            state.configuration = configuration
+            state.patience = configuration.agent.shutdownTimeout
+        }
+    }
+
+    var hasConfiguration: Bool { state.withLock { $0.configuration != nil } }
+
+    func takeConfiguration() -> Configuration? { state.withLock { $0.configuration.take() } }
+
     /// Hands the lane a change; wake it then.
-    func update(_ update: Update) { state.withLock { $0.update = update } }
+    func update(_ update: Update) {
+        state.withLock { state in
+            var update = update
+            if let earlier = state.update {
+                update.added = earlier.added + update.added
+                update.caller = update.caller ?? earlier.caller
+            }
+            state.update = update
+        }
+    }
 
     var hasUpdate: Bool { state.withLock { $0.update != nil } }
 

@@ -9,7 +9,8 @@ struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the agent.",
         discussion: """
-            Stops at SIGTERM, SIGINT or SIGHUP: what was read is delivered within shutdown_timeout, the rest stays in its files.
+            Stops at SIGTERM or SIGINT: what was read is delivered within shutdown_timeout, or spooled, or stays in its files.
+            Reads the configuration again at SIGHUP; a faulty one is refused, and the old one stays.
             Exit codes: 0 done, 69 Kinesis could not be reached (--once), 73 the state directory cannot be used, \
             77 access or credentials refused (--once), 78 bad configuration.
             """
@@ -24,8 +25,8 @@ struct Run: ParsableCommand {
         let configuration = try source.load()
         // Before the first thread: all inherit the mask.
         let signals = try StopSignals()
-        var log = Logger(label: "penstock") { LogLine(label: $0, level: configuration.agent.logLevel.level) }
-        log.logLevel = configuration.agent.logLevel.level
+        let lines = LogLine(label: "penstock", level: configuration.agent.logLevel.level)
+        let log = Logger(label: "penstock") { _ in lines }
 
         let embedded = try Self.embedded(configuration.outputs[0], log)
         defer { embedded?.server.stop() }
@@ -50,9 +51,22 @@ struct Run: ParsableCommand {
             ]
         )
         while !agent.ended.wait(or: signals.number) {
-            if let signal = signals.next() {
+            guard let signal = signals.next() else { continue }
+            guard signal == "SIGHUP", !once else {
                 log.notice("stopping", metadata: ["signal": "\(signal)"])
                 agent.stop()
+                continue
+            }
+            do throws(Faults) {
+                let next = try Configuration(file: source.path)
+                lines.level = next.agent.logLevel.level
+                agent.reload(next)
+            } catch {
+                for fault in error.faults { StandardError.write("\(fault)\n") }
+                log.error(
+                    "the configuration is refused, the old one stays",
+                    metadata: ["faults": "\(error.faults.count)"]
+                )
             }
         }
         try finish(agent, log)
@@ -73,6 +87,9 @@ struct Run: ParsableCommand {
                 "what Kinesis has not taken lies in the spool, for the next start",
                 metadata: figures.merging(["spooled": "\(records)"]) { _, new in new }
             )
+        case .stateNotWritten:
+            log.error("the state could not be written: the next start sends the last lines again", metadata: figures)
+            throw Exit.cannotWrite
         case .gaveUp(let failure):
             let reason = failure.map { "\($0)" } ?? "the time to stop was over"
             log.error(

@@ -10,13 +10,22 @@ import Synchronization
 /// Messages are constant texts and details are metadata, so that a flood of one message can be told from many events: of
 /// each message a few pass in ten seconds, and the next that passes says how many did not.
 public struct LogLine: LogHandler {
-    public var logLevel: Logger.Level
+    /// The same for all copies: another configuration may change it.
+    public var logLevel: Logger.Level {
+        get { limiter.level.withLock { $0 } }
+        set { limiter.level.withLock { $0 = newValue } }
+    }
+    /// The level, to change it where a copy is at hand that cannot be changed.
+    public var level: Logger.Level {
+        get { logLevel }
+        nonmutating set { limiter.level.withLock { $0 = newValue } }
+    }
     public var metadata: Logger.Metadata = [:]
     private let label: String
     private let limiter: Limiter
 
     public init(label: String, level: Logger.Level) {
-        (self.label, logLevel, limiter) = (label, level, Limiter())
+        (self.label, limiter) = (label, Limiter(level))
     }
 
     public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -68,6 +77,9 @@ public struct LogLine: LogHandler {
             var passed = 0
             var suppressed = 0
         }
+
+        let level: Mutex<Logger.Level>
+        init(_ level: Logger.Level) { self.level = Mutex(level) }
 
         private let windows = Mutex<[String: Window]>([:])
         private static let mostInWindow = 5

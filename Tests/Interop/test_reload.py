@@ -1,0 +1,136 @@
+"""SIGHUP: another configuration is taken on, and no line is lost or read again; a faulty one is refused."""
+
+import signal
+import threading
+import time
+
+import oracle
+from conftest import until
+
+
+def reload(agent, run, **output):
+    """Writes the configuration, changed, and says so; returns what the log has to say about it."""
+    agent.output |= output
+    agent.write_config()
+    before = len(run.lines)
+    run.process.send_signal(signal.SIGHUP)
+
+    def said():
+        return next((line for line in run.lines[before:] if " configuration " in line), None)
+
+    return until(said, 10, lambda: f"the reload:\n{run.log}")
+
+
+def delivered(agent, *paths):
+    positions = agent.checkpoints
+    return all(positions.get(path.stat().st_ino, 0) == path.stat().st_size for path in paths)
+
+
+def test_reloads_in_full_flow_lose_nothing_and_repeat_nothing(start_local, make_agent, logs, chance, figure):
+    server = start_local("logs:4")
+    sources = [oracle.Source(number) for number in range(3)]
+    paths = [logs / f"{name}.log" for name in ("one", "two", "three")]
+    agent = make_agent(paths[0], server.url, "logs")
+    agent.inputs["two"] = {"type": "file", "paths": [str(paths[1])], "start_at": "beginning"}
+    run = agent.start()
+    stopping = threading.Event()
+
+    def write():
+        while not stopping.wait(0.005):
+            for source, path in zip(sources, paths):
+                source.write(path, chance.randint(1, 200))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for count in range(25):
+            time.sleep(chance.uniform(0.05, 0.3))
+            # Each changes something else: inputs come, go and change, and what the output does.
+            if count % 3 == 0:
+                if "three" in agent.inputs:
+                    del agent.inputs["three"]
+                else:
+                    agent.inputs["three"] = {"type": "file", "paths": [str(paths[2])], "start_at": "beginning"}
+            if count % 3 == 1:
+                agent.inputs["two"]["max_record"] = chance.choice(["1MiB", "100KiB", "512KiB"])
+            agent.output |= dict(
+                linger=chance.choice(["10ms", "100ms"]), aggregate_max_size=chance.choice(["10KiB", "50KiB"]),
+                timeout=chance.choice(["5s", "10s"]), partition_key=chance.choice(["spread", "source", "=key"]),
+            )
+            # The log tells of a few in ten seconds.
+            agent.write_config()
+            run.process.send_signal(signal.SIGHUP)
+    finally:
+        stopping.set()
+        writer.join(10)
+    agent.inputs["three"] = {"type": "file", "paths": [str(paths[2])], "start_at": "beginning"}
+    agent.write_config()
+    run.process.send_signal(signal.SIGHUP)
+    until(lambda: delivered(agent, *paths), 20, "everything to be delivered")
+    assert run.terminate() == 0, run.log
+    verdict = oracle.verify(server.url, "logs", sources)
+    figure(f"26 reloads; {verdict}")
+    assert run.log.count("another configuration is taken on") >= 5
+    verdict.require_exact()
+
+
+def test_another_endpoint_gets_what_comes_after_and_the_old_one_what_was_under_way(start_local, make_agent, logs, figure):
+    first, second = start_local("logs:4"), start_local("other:3")
+    source, path = oracle.Source(1), logs / "app.log"
+    agent = make_agent(path, first.url, "logs")
+    run = agent.start()
+    for _ in range(20):
+        source.write(path, 2000)
+        time.sleep(0.01)
+    assert "is taken on" in reload(agent, run, endpoint=second.url, stream="other")
+    for _ in range(20):
+        source.write(path, 2000)
+        time.sleep(0.01)
+    until(lambda: delivered(agent, path), 20, "everything to be delivered")
+    assert run.terminate() == 0, run.log
+    tallies = [
+        oracle._tally(server.url, name, shard, bounds)
+        for server, name in ((first, "logs"), (second, "other"))
+        for shard, bounds in oracle.shards_of(oracle.client(server.url), name).items()
+    ]
+    verdict = oracle.judge([source], tallies)
+    figure(f"{verdict}; {sum(len(tally.lines) for tally in tallies[:4])} lines to the first")
+    verdict.require_exact()
+    assert all(any(tally.lines for tally in part) for part in (tallies[:4], tallies[4:]))
+
+
+def test_a_faulty_configuration_is_refused_with_every_fault_and_the_old_one_stays(start_local, make_agent, logs):
+    server = start_local("logs:4")
+    source, path = oracle.Source(1), logs / "app.log"
+    agent = make_agent(path, server.url, "logs")
+    run = agent.start()
+    source.write(path, 1000)
+    until(lambda: delivered(agent, path), 10, "the first lines")
+    assert "is refused, the old one stays" in reload(agent, run, linger="soon", compresion="gzip")
+    assert "penstock.toml:" in run.log and "linger" in run.log and "there is no such key" in run.log
+    source.write(path, 1000)
+    until(lambda: delivered(agent, path), 10, "the lines after it")
+    for key in ("linger", "compresion"):
+        del agent.output[key]
+    agent.agent["state_dir"] = agent.folder / "elsewhere"
+    line = reload(agent, run)
+    assert "only a restart can" in line and "agent.state_dir" in line
+    source.write(path, 1000)
+    agent.agent["state_dir"] = agent.state
+    until(lambda: delivered(agent, path), 10, "the lines after that")
+    assert run.terminate() == 0, run.log
+    oracle.verify(server.url, "logs", [source]).require_exact()
+
+
+def test_the_log_level_changes_with_a_reload(start_local, make_agent, logs):
+    server = start_local("logs:4")
+    agent = make_agent(logs / "app.log", server.url, "logs", agent={"log_level": "error"})
+    run = agent.start()
+    source = oracle.Source(1)
+    source.write(logs / "app.log", 10)
+    until(lambda: delivered(agent, logs / "app.log"), 10, "the first lines")
+    assert run.log == ""
+    agent.agent["log_level"] = "info"
+    reload(agent, run)
+    assert run.terminate() == 0
+    assert "stopping" in run.log
