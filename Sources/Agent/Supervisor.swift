@@ -88,7 +88,7 @@ struct Supervisor {
 
     private func write() -> Bool {
         do { try ledger.write(folder) } catch {
-            log.debug("the ledger cannot be written", metadata: ["reason": "\(error)"])
+            log.warning("the ledger cannot be written", metadata: ["reason": "\(error)"])
         }
         do { try checkpoints.writeIfChanged() } catch {
             log.error("checkpoints cannot be written, trying again", metadata: ["reason": "\(error)"])

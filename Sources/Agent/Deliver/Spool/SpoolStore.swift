@@ -115,7 +115,7 @@ package final class SpoolStore {
         let numbers = sizes.keys.compactMap(SpoolSegment.number(ofFile:)).sorted()
         // Never a number that may have been given before: a position would be taken for the new segment's.
         nextNumber = max(numbers.last ?? 0, position.value.segment) + 1
-        found.positionWasLost = position.isDamaged
+        found.positionWasLost = position.isDamaged && !numbers.isEmpty
         for number in numbers {
             let newer: Int?
             do throws(SystemError) { newer = try open(number, isLast: number == numbers.last) } catch {
@@ -447,7 +447,10 @@ final class SpoolPosition {
 
     init(_ path: String) throws(SystemError) {
         file = try WrittenFile(path)
-        (value, sequence, isDamaged) = Self.value(in: try Folder.read(path, limit: 1 << 20))
+        let bytes = try Folder.read(path, limit: 1 << 20)
+        (value, sequence, isDamaged) = Self.value(in: bytes)
+        // Before anything is delivered one place is good: a first write that is torn leaves it.
+        if bytes.isEmpty || isDamaged { try? write(value, as: 0) }
     }
 
     /// The position in a file's bytes.
@@ -474,16 +477,20 @@ final class SpoolPosition {
     }
 
     func write(_ location: SpoolLocation) throws(SystemError) {
+        try write(location, as: sequence + 1)
+        sequence += 1
+        value = location
+    }
+
+    private func write(_ location: SpoolLocation, as sequence: UInt64) throws(SystemError) {
         var out = ByteWriter(capacity: Self.size)
         out.append("PSPOSIT1")
-        out.append(integer: sequence + 1)
+        out.append(integer: sequence)
         out.append(integer: location.segment)
         out.append(integer: location.offset)
         out.append(integer: out.withBytes { CRC32C($0).value })
         out.append(integer: UInt32(0))
-        try file.write(out.array, at: (sequence + 1) % 2 * Self.slot)
+        try file.write(out.array, at: sequence % 2 * Self.slot)
         try file.sync()
-        sequence += 1
-        value = location
     }
 }
