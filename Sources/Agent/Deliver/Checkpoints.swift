@@ -92,8 +92,8 @@ package final class Checkpoints: Sendable {
             // The writer sleeps until there is something to write.
             didSet { if isDirty, !oldValue { bell?.ring() } }
         }
-        /// A file was opened that the state file does not know: if it were renamed away now and we died, nobody would look
-        /// for it.
+        /// A file was opened that the state file does not know, or not by its content: if it were renamed away or packed
+        /// now and we died, nobody would find it.
         var hasUnknown = false
         var bell: Doorbell?
 
@@ -101,6 +101,12 @@ package final class Checkpoints: Sendable {
             if record.change == .none { changed.append(record) }
             if record.change != .all { record.change = change }
             isDirty = true
+        }
+
+        mutating func noteUnknown() {
+            guard !hasUnknown else { return }
+            hasUnknown = true
+            bell?.ring()
         }
 
         func unclaimed(_ record: Record) -> Unclaimed {
@@ -237,10 +243,7 @@ package final class Checkpoints: Sendable {
             let record = Record(entry, isHeld: true)
             state.records[entry.id] = record
             state.note(record, .all)
-            if !state.hasUnknown {
-                state.hasUnknown = true
-                state.bell?.ring()
-            }
+            state.noteUnknown()
             return entry.id
         }
     }
@@ -316,6 +319,8 @@ package final class Checkpoints: Sendable {
             guard let record = state.records[source] else { return }
             guard record.entry.path != path || record.entry.headSize != headSize || record.entry.head != head
             else { return }
+            // Until now nothing but its inode told which it is, and a packed file has another.
+            if record.entry.headSize == 0 { state.noteUnknown() }
             record.entry.path = path
             (record.entry.headSize, record.entry.head) = (headSize, head)
             state.note(record, .all)
