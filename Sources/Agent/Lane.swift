@@ -139,8 +139,9 @@ struct Lane: ~Copyable {
         var bytes = 0
         // What is settled must have been read before, in the ledger too.
         var skipped: [RingEntry] = []
+        var buried: [(line: [UInt8], run: Run)] = []
         let drained = staging.fill { aggregator, batcher in
-            aggregator.limitLines(to: input.maxRecord, truncates: input.onOversize == .truncate)
+            aggregator.limitLines(to: input.maxRecord, input.onOversize.longLines)
             return port.reader.drain(Self.drain) { payload, entry in
                 settlement.drained(entry.source, first: entry.first, end: entry.end, input: port.account)
                 bytes += Int(entry.end - entry.first)
@@ -162,6 +163,9 @@ struct Lane: ~Copyable {
                         receipt: now,
                         into: &batcher
                     )
+                case .oversize:
+                    let run = Run(source: entry.source, first: entry.first, end: entry.end)
+                    unsafe payload.withUnsafeBytes { buried.append((unsafe Array($0), run)) }
                 case .skipped, nil: skipped.append(entry)
                 }
                 return true
@@ -169,7 +173,10 @@ struct Lane: ~Copyable {
         }
         guard drained > 0 else { return 0 }
         let counts = staging.fill { aggregator, _ in aggregator.takeCounts() }
-        ledger.read(.init(records: counts.records, bytes: bytes), of: port.account)
+        ledger.read(.init(records: counts.records + buried.count, bytes: bytes), of: port.account)
+        for (line, run) in buried + staging.fill({ aggregator, _ in aggregator.takeSetAside() }) {
+            backlog.bury(line, run, reason: "longer than max_record", input: input.name)
+        }
         for entry in skipped { settlement.skip(entry.source, first: entry.first, end: entry.end) }
         counters.lane.records.add(counts.records)
         counters.lane.bytes.add(counts.bytes)
@@ -180,7 +187,8 @@ struct Lane: ~Copyable {
     /// Whether more may be taken in: a few calls' worth ready to go is enough, whatever the memory.
     private var hasRoom: Bool {
         guard let staging else { return false }
-        return staging.batcher.bytes < 4 * output.callMaxSize && pool.used < memoryBudget
+        let onItsWay = pool.used + backlog.bytesBuried
+        return staging.batcher.bytes < 4 * output.callMaxSize && onItsWay < memoryBudget
     }
 
     // MARK: aggregator → batcher → call
@@ -469,5 +477,15 @@ struct Lane: ~Copyable {
     private func report() {
         counters.lane.bytesQueued.set(staging?.batcher.bytes ?? 0)
         counters.lane.inFlight.set(caller.inFlight)
+    }
+}
+
+extension Configuration.Oversize {
+    fileprivate var longLines: Aggregator.LongLines {
+        switch self {
+        case .split: .split
+        case .truncate: .truncate
+        case .deadLetter: .setAside
+        }
     }
 }

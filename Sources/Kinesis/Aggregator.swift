@@ -21,10 +21,20 @@ public struct Aggregator: ~Copyable {
         public var records = 0
         /// Bytes of a record; longer lines are split or truncated.
         public var record = Kinesis.Limits.recordBytes - Kinesis.Limits.partitionKeyBytes
-        /// Whether the rest of a line above `record` is dropped, and not sent as further records.
-        public var truncates = false
+        /// What becomes of a line above `record`.
+        public var longLines = LongLines.split
 
         public init() {}
+    }
+
+    /// What becomes of a line that is longer than a record may be.
+    public enum LongLines: Sendable {
+        /// It is sent as several records.
+        case split
+        /// Its rest is dropped.
+        case truncate
+        /// It is not sent at all: `takeSetAside` has it.
+        case setAside
     }
 
     private let placement: Placement
@@ -44,6 +54,7 @@ public struct Aggregator: ~Copyable {
     private var records = 0
     private var bytes = 0
     private var oversize = 0
+    private var setAside: [(line: [UInt8], run: Run)] = []
 
     /// The partition key of records that are placed without one.
     public static let anyPartitionKey = Array("a".utf8)
@@ -61,9 +72,9 @@ public struct Aggregator: ~Copyable {
     }
 
     /// Says how long a line may be from now on, and what becomes of a longer one: inputs differ.
-    public mutating func limitLines(to longest: Int, truncates: Bool) {
+    public mutating func limitLines(to longest: Int, _ longLines: LongLines) {
         limits.record = longest
-        limits.truncates = truncates
+        limits.longLines = longLines
     }
 
     /// Takes the lines of a block, each a record.
@@ -184,7 +195,7 @@ public struct Aggregator: ~Copyable {
         offset = min(end + 1, block.count)
     }
 
-    /// Splits or truncates a line that is longer than a record may be.
+    /// Splits, truncates or sets aside a line that is longer than a record may be.
     private mutating func takeLongLine(
         of block: Span<UInt8>,
         _ offset: inout Int,
@@ -198,9 +209,16 @@ public struct Aggregator: ~Copyable {
         let next = min(end + 1, block.count)
         let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
         oversize += 1
+        if limits.longLines == .setAside {
+            let run = Run(source: source, first: position + UInt64(offset), end: position + UInt64(next))
+            unsafe block.extracting(offset..<stop).withUnsafeBytes { setAside.append((unsafe Array($0), run)) }
+            records += 1
+            offset = next
+            return
+        }
         while offset < stop {
             let cut = Self.cut(block, from: offset, to: stop, most: limits.record)
-            let isLast = limits.truncates || cut == stop
+            let isLast = limits.longLines == .truncate || cut == stop
             let run = Run(source: source, first: position + UInt64(offset), end: position + UInt64(isLast ? next : cut))
             take(record: block.extracting(offset..<cut), under: key, from: run, receipt: receipt, into: &batcher)
             offset = isLast ? next : cut
@@ -214,6 +232,13 @@ public struct Aggregator: ~Copyable {
         var at = start + most
         while at > start + 1, at > start + most - 3, bytes[at] & 0xc0 == 0x80 { at -= 1 }
         return bytes[at] & 0xc0 == 0x80 ? start + most : at
+    }
+
+    /// Lines that were too long, since the last call.
+    public mutating func takeSetAside() -> [(line: [UInt8], run: Run)] {
+        guard !setAside.isEmpty else { return [] }
+        defer { setAside = [] }
+        return setAside
     }
 
     // MARK: sealing

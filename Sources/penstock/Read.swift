@@ -9,8 +9,13 @@ struct Read: ParsableCommand {
         discussion: "Reads every shard from --from to its present end; with --follow, on and on."
     )
 
-    @Argument(help: "The stream's name or ARN.")
-    var stream: String
+    @Argument(help: "The stream's name or ARN; none with --dead-letters.")
+    var stream: String?
+
+    @Flag(help: "Print the dead letters instead: records that could not be sent as they are.")
+    var deadLetters = false
+
+    @OptionGroup var source: ConfigurationOption
 
     @OptionGroup var place: PlaceOptions
 
@@ -30,6 +35,8 @@ struct Read: ParsableCommand {
     var limit: Int?
 
     func run() throws {
+        if deadLetters { return try readDeadLetters() }
+        guard let stream else { throw ValidationError("name a stream, or --dead-letters") }
         let start = try start()
         let signals = try StopSignals()
         let reader = StreamReader(
@@ -51,6 +58,42 @@ struct Read: ParsableCommand {
                 "penstock: \(printer.misplaced) records lie outside the range of the shard they were read from; "
                     + "the KCL drops their aggregates\n"
             )
+            throw Exit.badData
+        }
+    }
+
+    /// Prints the dead letters of a configuration's state directory, the oldest first; json: with where each came from.
+    private func readDeadLetters() throws {
+        let folder = DeadLetterFolder(stateDirectory: try source.load().agent.stateDirectory)
+        var (count, unreadable) = (0, 0)
+        var out: [UInt8] = []
+        func flush() {
+            StandardOutput.write(out.span)
+            out.removeAll(keepingCapacity: true)
+        }
+        do {
+            try folder.lines { line, data in
+                guard let data else {
+                    unreadable += 1
+                    return true
+                }
+                switch format {
+                case .raw: out += data
+                case .hex: out += Array(hexadecimalText(data.span).utf8)
+                case .json: out += line
+                }
+                out.append(10)
+                if out.count > 1 << 20 { flush() }
+                count += 1
+                return count < limit ?? .max
+            }
+        } catch {
+            StandardError.write("penstock: \(error)\n")
+            throw Exit.cannotWrite
+        }
+        flush()
+        guard unreadable == 0 else {
+            StandardError.write("penstock: \(unreadable) lines of \(folder.path) cannot be read\n")
             throw Exit.badData
         }
     }

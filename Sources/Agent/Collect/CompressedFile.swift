@@ -66,8 +66,8 @@ final class CompressedFile {
                 let end = waiting.span.firstOffset(of: 10)
                 let dropped = end.map { $0 + 1 } ?? waiting.count
                 if dropped > 0 {
-                    guard write(.skipped, dropped, into: &writer) else { return .full }
-                    oversize.bytesDropped += dropped
+                    guard write(policy.restKind, dropped, into: &writer) else { return .full }
+                    oversize.bytesDropped += policy == .truncate ? dropped : 0
                     isSkipping = end == nil
                     return .read(dropped)
                 }
@@ -75,9 +75,9 @@ final class CompressedFile {
                 return write(.lines, last + 1, into: &writer) ? .read(last + 1) : .full
             } else if waiting.count > longest + 1 {
                 let count = unsafe waiting.withUnsafeBytes { unsafe TailedFile.cut($0, at: longest) }
-                guard write(.record, count, into: &writer) else { return .full }
+                guard write(policy.pieceKind, count, into: &writer) else { return .full }
                 oversize.lines += 1
-                isSkipping = policy == .truncate
+                isSkipping = policy != .split
                 return .read(count)
             } else if isInflated {
                 let count = waiting.count
@@ -106,13 +106,15 @@ final class CompressedFile {
             switch cut {
             case .record(let count), .piece(let count):
                 let payload = PendingRecord.payload(waiting[..<count])
-                guard write(.record, count, payload: payload, into: &writer) else { return .full }
+                var kind = EntryKind.record
+                if case .piece = cut { kind = policy.pieceKind }
+                guard write(kind, count, payload: payload, into: &writer) else { return .full }
                 if case .piece = cut { oversize.lines += 1 }
                 cut = nil
                 return .read(count)
             case .skipped(let count):
-                guard write(.skipped, count, into: &writer) else { return .full }
-                oversize.bytesDropped += count
+                guard write(policy.restKind, count, into: &writer) else { return .full }
+                oversize.bytesDropped += policy == .truncate ? count : 0
                 cut = nil
                 return .read(count)
             case nil:

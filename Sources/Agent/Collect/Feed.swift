@@ -53,6 +53,8 @@ package enum EntryKind: UInt32 {
     case lines
     /// One record, without a line end.
     case record
+    /// A line that is longer than a record may be, or a piece of it, for the dead letters.
+    case oversize
     /// Nothing: bytes of the source that become no record.
     case skipped
 }

@@ -79,7 +79,7 @@ struct PendingRecord {
             : unsafe all.withUnsafeBytes {
                 unsafe TailedFile.cut(UnsafeRawBufferPointer(rebasing: $0[first...]), at: longest)
             }
-        if policy == .truncate {
+        if policy != .split {
             isSkipping = true
             isInLine = all[first + count - 1] != 10
         }

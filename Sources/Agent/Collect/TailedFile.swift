@@ -216,7 +216,7 @@ final class TailedFile {
 
     /// Goes on in the middle of a line whose rest is dropped, if the file was left there.
     func findSkipped(_ policy: Configuration.Oversize, longest: Int) {
-        guard policy == .truncate, offset > 0, let reading, reading.end.last != 10 else { return }
+        guard policy != .split, offset > 0, let reading, reading.end.last != 10 else { return }
         // A record that was cut is at most three bytes shorter than the longest.
         let least = UInt64(max(1, longest - 3))
         guard offset >= least, let bytes = try? reading.file.bytes(at: offset - least, count: Int(least)) else {
@@ -337,8 +337,8 @@ final class TailedFile {
                 let end = unsafe bytes.firstOffset(of: 10)
                 let dropped = end.map { $0 + 1 } ?? bytes.count
                 isSkipping = end == nil
-                oversize.bytesDropped += dropped
-                return (.skipped, dropped)
+                if policy == .truncate { oversize.bytesDropped += dropped }
+                return (policy.restKind, dropped)
             }
             return taken(since: before, fits)
         }
@@ -355,9 +355,9 @@ final class TailedFile {
             if let lines = unsafe lines(in: bytes) { return lines }
             guard bytes.count > longest + 1 else { return nil }
             oversize.lines += 1
-            isSkipping = policy == .truncate
+            isSkipping = policy != .split
             partial = 0
-            return unsafe (.record, Self.cut(bytes, at: longest))
+            return unsafe (policy.pieceKind, Self.cut(bytes, at: longest))
         }
         return taken(since: before, fits)
     }
@@ -380,14 +380,14 @@ final class TailedFile {
             while let cut = reading.cut
                 ?? reading.pending.next(from: first, longest: longest, policy, isStart: isStart)
             {
-                fits = write(cut, reading.pending.bytes[first..<first + cut.count], first, into: &writer)
+                fits = write(cut, reading.pending.bytes[first..<first + cut.count], first, policy, into: &writer)
                 reading.cut = fits ? nil : cut
                 guard fits else { break }
                 first += cut.count
                 switch cut {
                 case .record: break
                 case .piece: oversize.lines += 1
-                case .skipped(let bytes): oversize.bytesDropped += bytes
+                case .skipped(let bytes): oversize.bytesDropped += policy == .truncate ? bytes : 0
                 }
             }
             if first > 0 { passed(first) }
@@ -412,7 +412,7 @@ final class TailedFile {
         guard let reading else { return .end }
         let count = all ? reading.pending.bytes.count : reading.pending.wholeLines
         guard count > 0 else { return .end }
-        guard write(.record(count), reading.pending.bytes[..<count], 0, into: &writer) else { return .full }
+        guard write(.record(count), reading.pending.bytes[..<count], 0, .split, into: &writer) else { return .full }
         passed(count)
         partial = UInt32(reading.pending.bytes.count)
         return .read(count)
@@ -423,13 +423,19 @@ final class TailedFile {
         _ cut: PendingRecord.Cut,
         _ bytes: ArraySlice<UInt8>,
         _ ahead: Int,
+        _ policy: Configuration.Oversize,
         into writer: inout RingWriter
     )
         -> Bool
     {
         let (first, end) = (offset + UInt64(ahead), offset + UInt64(ahead + bytes.count))
-        let (kind, count): (EntryKind, Int) =
-            if case .skipped = cut { (.skipped, 0) } else { (.record, PendingRecord.payload(bytes)) }
+        let kind: EntryKind =
+            switch cut {
+            case .record: .record
+            case .piece: policy.pieceKind
+            case .skipped: policy.restKind
+            }
+        let count = kind == .skipped ? 0 : PendingRecord.payload(bytes)
         reading?.needed = count
         let entry = RingEntry(kind: kind.rawValue, source: source, first: first, end: end)
         return writer.write(bytes.span.extracting(..<count), as: entry)
@@ -511,4 +517,10 @@ final class TailedFile {
         while at > most - 3, at > 1, unsafe bytes[at] & 0xc0 == 0x80 { at -= 1 }
         return unsafe bytes[at] & 0xc0 == 0x80 ? most : at
     }
+}
+
+extension Configuration.Oversize {
+    /// What the first piece of a line becomes that is longer than a record may be, and what its rest does.
+    var pieceKind: EntryKind { self == .deadLetter ? .oversize : .record }
+    var restKind: EntryKind { self == .deadLetter ? .oversize : .skipped }
 }

@@ -54,7 +54,10 @@ public struct Configuration: Equatable, Sendable {
     public enum StartAt: String, CaseIterable, Sendable { case end, beginning }
 
     /// What to do with a line above `max_record`.
-    public enum Oversize: String, CaseIterable, Sendable { case split, truncate }
+    public enum Oversize: String, CaseIterable, Sendable {
+        case split, truncate
+        case deadLetter = "dead_letter"
+    }
 
     /// `[outputs.NAME]` with `type = "kinesis"`.
     public struct Output: Equatable, Sendable {

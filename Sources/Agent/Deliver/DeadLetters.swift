@@ -1,6 +1,6 @@
 import Bytes
 import Kinesis
-package import Platform
+public import Platform
 
 // Concurrency: belongs to the spool's thread.
 
@@ -125,5 +125,38 @@ package struct DeadLetters: ~Copyable {
             data: data
         )
         return (time, letter)
+    }
+}
+
+/// The dead letters of a state directory, for a command to read.
+public struct DeadLetterFolder {
+    public let path: String
+
+    public init(stateDirectory: String) { path = stateDirectory + "/dead-letters" }
+
+    /// Hands out every line, the oldest first, with the record in it; nil when the line is not one of ours.
+    ///
+    /// - Parameter body: returns false to stop.
+    public func lines(_ body: (_ line: [UInt8], _ data: [UInt8]?) -> Bool) throws(SystemError) {
+        for file in DeadLetters.files(in: path) {
+            let reading = try ReadableFile(file)
+            var (at, rest): (UInt64, [UInt8]) = (0, [])
+            while true {
+                let bytes = try reading.bytes(at: at, count: 1 << 20)
+                at += UInt64(bytes.count)
+                rest += bytes
+                var start = 0
+                while let end = rest.span.firstOffset(of: 10, from: start) {
+                    let line = Array(rest[start..<end])
+                    start = end + 1
+                    guard body(line, DeadLetters.read(line)?.letter.data) else { return }
+                }
+                rest.removeFirst(start)
+                if bytes.isEmpty {
+                    if !rest.isEmpty { _ = body(rest, DeadLetters.read(rest)?.letter.data) }
+                    break
+                }
+            }
+        }
     }
 }

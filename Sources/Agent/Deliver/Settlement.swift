@@ -114,6 +114,9 @@ package final class Settlement {
 
     // MARK: dead letters
 
+    /// The name of a source's file.
+    package func path(of source: UInt32) -> String { checkpoints.entry(of: source)?.path ?? "" }
+
     /// Settles a record that went to the dead letters, or was dropped because they are full.
     package func bury(_ run: Run, isKept: Bool) {
         move([run], to: isKept ? .deadLettered : .dropped)

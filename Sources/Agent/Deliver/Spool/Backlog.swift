@@ -15,7 +15,9 @@ final class Backlog {
     private var isFull = false
     /// Aggregates whose copies are being written: their memory must stay.
     private var writing: [Int: (aggregate: SealedAggregate, isHeld: Bool)] = [:]
-    private var burying: [Int: Run] = [:]
+    private var burying: [Int: (run: Run, size: Int)] = [:]
+    /// Bytes of dead letters that are on their way to the disk.
+    private(set) var bytesBuried = 0
     private var nextToken = 0
     private var delivered: [SpoolLocation] = []
     /// Bytes of aggregates that came back and are not settled.
@@ -106,9 +108,18 @@ final class Backlog {
     }
 
     /// Puts a record among the dead letters; its position settles when it is safe there.
-    func bury(_ letter: DeadLetters.Letter, _ run: Run) {
+    func bury(_ data: [UInt8], _ run: Run, reason: String, input: String) {
         nextToken += 1
-        burying[nextToken] = run
+        burying[nextToken] = (run, data.count)
+        bytesBuried += data.count
+        let letter = DeadLetters.Letter(
+            reason: reason,
+            input: input,
+            source: settlement.path(of: run.source),
+            first: run.first,
+            end: run.end,
+            data: data
+        )
         spool.bury(letter, token: nextToken)
     }
 
@@ -168,7 +179,9 @@ final class Backlog {
                 bytesInMemory += aggregate.size
                 back.append(aggregate)
             case .buried(let token, let isKept):
-                if let run = burying.removeValue(forKey: token) { settlement.bury(run, isKept: isKept) }
+                guard let (run, size) = burying.removeValue(forKey: token) else { continue }
+                bytesBuried -= size
+                settlement.bury(run, isKept: isKept)
             }
         }
         return back
