@@ -6,12 +6,14 @@ BINARY := .build/release/penstock
 SOURCES := Package.swift Sources Tests
 # Seconds for each fuzz target.
 FUZZ ?= 10
+# Seconds of kills, rotations and faults.
+SOAK ?= 3600
 
 # Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
 APT_TESTS := python3-venv openssl logrotate
 
-.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop bench format lint proto clean
+.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench format lint proto clean
 
 deps: deps-build .venv/installed
 
@@ -51,6 +53,11 @@ test-fuzz: deps-build
 test-interop: deps
 	$(BUILD) --product penstock
 	.venv/bin/python -m pytest -q Tests/Interop
+
+# The oracle, for longer than a test may take.
+soak: deps
+	$(BUILD) --product penstock
+	PENSTOCK_SOAK=$(SOAK) .venv/bin/python -m pytest -q Tests/Interop/test_soak.py
 
 bench: deps
 	$(BUILD) --product penstock

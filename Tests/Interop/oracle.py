@@ -27,10 +27,10 @@ LINE = re.compile(rb"s(\d{4}) (\d{10}) ([0-9a-f]{8}) (.*)", re.DOTALL)
 _NUMBER_BITS = 40
 
 
-def client(url, **options):
+def client(url, *, attempts=3, read_timeout=60, **options):
     """boto3 for an endpoint on loopback; the key can be anything there."""
     options = {"aws_access_key_id": "test", "aws_secret_access_key": "test"} | options
-    config = Config(retries={"total_max_attempts": 3}, read_timeout=60, max_pool_connections=4)
+    config = Config(retries={"total_max_attempts": attempts}, read_timeout=read_timeout, max_pool_connections=4)
     return boto3.client("kinesis", endpoint_url=url, region_name=REGION, config=config, **options)
 
 
@@ -126,6 +126,11 @@ def shards_of(kinesis, stream):
     }
 
 
+def line_of(code):
+    """The source and number of a line as a tally keeps it."""
+    return code >> _NUMBER_BITS, code & ((1 << _NUMBER_BITS) - 1)
+
+
 class ShardReader:
     """Reads a shard from its start, as far as it goes now; further when asked again."""
 
@@ -173,47 +178,52 @@ class ShardTally:
     """What came out of one shard."""
 
     shard: str
+    # The shard's hash keys, both ends included.
+    bounds: tuple
     # source << 40 | number, as they were read.
-    lines: array
-    corrupted: list
+    lines: array = dataclasses.field(default_factory=lambda: array("Q"))
+    corrupted: list = dataclasses.field(default_factory=list)
     misrouted: int = 0
     kinesis_records: int = 0
     aggregates: int = 0
     bytes: int = 0
     partition_keys: set = dataclasses.field(default_factory=set)
-
-
-def _tally(url, stream, shard, bounds):
-    """Reads one shard; runs in a process of its own."""
-    first, last = bounds
-    result = ShardTally(shard, array("Q"), [])
     # Hash keys come again and again: whether each is in place is decided once.
-    in_place = {}
-    for record in ShardReader(client(url), stream, shard).kinesis_records():
-        result.kinesis_records += 1
-        result.bytes += len(record["Data"])
+    in_place: dict = dataclasses.field(default_factory=dict, repr=False)
+
+    def take(self, record):
+        """Counts a Kinesis record."""
+        self.kinesis_records += 1
+        self.bytes += len(record["Data"])
         is_first = True
         for user in iter_deaggregate_records([record], data_format="Boto3"):
             user = user["kinesis"]
             key, explicit = user["partitionKey"], user.get("explicitHashKey")
             if user.get("aggregated"):
                 data = base64.b64decode(user["data"])
-                result.aggregates += is_first
+                self.aggregates += is_first
                 is_first = False
-                fits = in_place.get((key, explicit))
+                fits = self.in_place.get((key, explicit))
                 if fits is None:
                     hashed = explicit if explicit is not None else int(hashlib.md5(key.encode()).hexdigest(), 16)
-                    fits = in_place[key, explicit] = first <= int(hashed) <= last
-                result.misrouted += not fits
+                    fits = self.in_place[key, explicit] = self.bounds[0] <= int(hashed) <= self.bounds[1]
+                self.misrouted += not fits
             else:
                 # Plain records lie where Kinesis put them, and their hash key is not told.
                 data = user["data"]
             line = parse(data)
             if line is None:
-                result.corrupted.append(data[:100])
+                self.corrupted.append(data[:100])
             else:
-                result.lines.append(line[0] << _NUMBER_BITS | line[1])
-        result.partition_keys.add(key)
+                self.lines.append(line[0] << _NUMBER_BITS | line[1])
+        self.partition_keys.add(key)
+
+
+def _tally(url, stream, shard, bounds):
+    """Reads one shard; runs in a process of its own."""
+    result = ShardTally(shard, bounds)
+    for record in ShardReader(client(url), stream, shard).kinesis_records():
+        result.take(record)
     return result
 
 
@@ -269,14 +279,13 @@ def verify(url, stream, sources, processes=2):
 
 def judge(sources, tallies):
     counts = {source.number: bytearray(source.written) for source in sources}
-    mask = (1 << _NUMBER_BITS) - 1
     arrived = out_of_order = duplicated = 0
     corrupted = [data for tally in tallies for data in tally.corrupted]
     seen_in = {}
     for tally in tallies:
         latest = {}
         for line in tally.lines:
-            source, number = line >> _NUMBER_BITS, line & mask
+            source, number = line_of(line)
             arrived += 1
             count = counts.get(source)
             if count is None or number >= len(count):

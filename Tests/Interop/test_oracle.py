@@ -3,6 +3,7 @@
 import hashlib
 import zlib
 
+import judge
 import oracle
 import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
@@ -88,3 +89,56 @@ def test_lines_are_as_long_as_real_ones_and_carry_their_checksum():
     assert oracle.parse(lines[77][:-1]) == (3, 77)
     assert lines[77][17:25] == b"%08x" % zlib.crc32(lines[77][:16] + lines[77][26:-1])
     assert len({hashlib.md5(line).digest() for line in lines}) == 5000
+
+
+# The judge, who reads while lines are written
+
+
+@pytest.fixture
+def source():
+    return oracle.Source(3)
+
+
+@pytest.fixture
+def judged(local_kinesis, stream, source):
+    return judge.Judge(local_kinesis.url, stream, [source])
+
+
+def test_a_line_may_come_as_often_as_somebody_has_allowed(judged, put, source):
+    lines = list(source.lines(10))
+    put(lines)
+    judged.read()
+    assert (judged.arrived, judged.backlog) == (10, 0)
+    judged.allow([(3, 4)])
+    put(lines[4:6])
+    verdict = judged.verdict()
+    assert (verdict.duplicated, judged.bound) == (2, 1)
+    assert verdict.unexplained == [(3, 5, 2, 1)]
+    with pytest.raises(AssertionError, match="s0003 5–5"):
+        verdict.require()
+
+
+def test_only_what_has_arrived_may_come_again(judged, put, source):
+    lines = list(source.lines(10))
+    put(lines[:6])
+    judged.read()
+    assert [line[:2] for line in judged.arrived_of([(3, 4, 10)])] == [(3, 4), (3, 5)]
+
+
+@pytest.mark.parametrize("end, broken", [(6, []), (7, [(3, 2, 7)])])
+def test_a_promise_counts_when_it_is_given(judged, put, source, end, broken):
+    lines = list(source.lines(10))
+    put(lines[:6])
+    judged.promised(3, 2, end)
+    judged.read()
+    put(lines[6:])
+    verdict = judged.verdict()
+    assert verdict.lost == []
+    assert verdict.broken_promises == broken
+
+
+def test_a_lost_line_is_named(judged, put, source):
+    lines = list(source.lines(10))
+    put(lines[:3] + lines[5:])
+    with pytest.raises(AssertionError, match="s0003 3–4"):
+        judged.verdict().require()

@@ -47,7 +47,14 @@ class Request:
 
     @property
     def value(self):
-        return cbor2.loads(self.body) if self.is_cbor else json.loads(self.body)
+        return self.decoded(self.body)
+
+    def decoded(self, body):
+        """A body in the request's own form, as a value."""
+        return cbor2.loads(body) if self.is_cbor else json.loads(body)
+
+    def encoded(self, value):
+        return cbor2.dumps(value) if self.is_cbor else json.dumps(value).encode()
 
     @property
     def records(self):
@@ -89,9 +96,7 @@ class Reset:
 
 def error(request, status, code, message=""):
     body = {"__type": code, "message": message}
-    if request.is_cbor:
-        return Raw(status, cbor2.dumps(body), CBOR)
-    return Raw(status, json.dumps(body).encode(), JSON)
+    return Raw(status, request.encoded(body), CBOR if request.is_cbor else JSON)
 
 
 class FakeKinesis:
@@ -198,8 +203,7 @@ class FakeKinesis:
 
     @staticmethod
     def _encoded(request, value):
-        body = cbor2.dumps(value) if request.is_cbor else json.dumps(value).encode()
-        return Raw(200, body, CBOR if request.is_cbor else JSON)
+        return Raw(200, request.encoded(value), CBOR if request.is_cbor else JSON)
 
     @staticmethod
     def _shard(number):

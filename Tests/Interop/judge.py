@@ -1,0 +1,179 @@
+"""Reads a stream while it is written, counts every line, and knows which of them may have come twice.
+
+It knows neither who writes lines nor what disturbs their delivery. Whoever does tells it what may come again: senders
+what a dead agent left open, faults what was stored though the agent cannot know it. And it is told what was promised to
+be in the stream, and holds the promise against the stream.
+"""
+
+import dataclasses
+import threading
+import time
+from array import array
+
+import oracle
+
+
+class _Count:
+    """A source's lines: how often each came, how often it may have come, and when it came last."""
+
+    def __init__(self):
+        self.copies = bytearray()
+        self.allowed = bytearray()
+        # In seconds of the judge's clock.
+        self.arrivals = array("f")
+
+    def grow(self, size):
+        more = size - len(self.copies)
+        if more > 0:
+            self.copies.extend(bytes(more))
+            self.allowed.extend(b"\x01" * more)
+            self.arrivals.frombytes(bytes(4 * more))
+
+
+@dataclasses.dataclass
+class Verdict:
+    written: int
+    arrived: int
+    lost: list
+    corrupted: list
+    misrouted: int
+    duplicated: int
+    # Lines that came more often than anything explains: (source, number, copies, allowed).
+    unexplained: list
+    # Promised to be in the stream, and not there when the promise was given.
+    broken_promises: list
+
+    def __str__(self):
+        return (
+            f"{self.written} written, {self.arrived} arrived: lost {len(self.lost)}, corrupted {len(self.corrupted)}, "
+            f"misrouted {self.misrouted}, duplicated {self.duplicated}, of them unexplained {len(self.unexplained)}"
+        )
+
+    def require(self):
+        assert not self.lost, f"{self}; lost: {ranges(self.lost)}"
+        assert not self.broken_promises, f"{self}; said to be delivered, and not there: {self.broken_promises[:5]}"
+        assert not self.corrupted, f"{self}; the first corrupted: {self.corrupted[:5]}"
+        assert self.misrouted == 0, f"{self}"
+        repeated = ranges([line[:2] for line in self.unexplained])
+        assert not self.unexplained, f"{self}; more often than explained: {repeated}"
+
+
+def ranges(lines):
+    """Lines as stretches, to be read by people: the first of them."""
+    found = []
+    for source, number in sorted(lines):
+        if found and found[-1][0] == source and found[-1][2] == number - 1:
+            found[-1][2] = number
+        else:
+            found.append([source, number, number])
+    text = ", ".join(f"s{source:04} {first}–{last}" for source, first, last in found[:8])
+    return text + (f", … ({len(found)} stretches)" if len(found) > 8 else "")
+
+
+class Judge:
+    def __init__(self, url, stream, sources):
+        self._kinesis = oracle.client(url)
+        shards = oracle.shards_of(self._kinesis, stream)
+        self._shards = [
+            (oracle.ShardReader(self._kinesis, stream, shard), oracle.ShardTally(shard, bounds))
+            for shard, bounds in shards.items()
+        ]
+        self._sources = sources
+        self._counts = {source.number: _Count() for source in sources}
+        self._corrupted = []
+        self._promises, self._broken = [], []
+        self._epoch = time.time()
+        self._lock = threading.Lock()
+        self.arrived = 0
+        # Lines that may come once more, summed over all who said so.
+        self.bound = 0
+
+    @property
+    def backlog(self):
+        """Lines that were written and have not arrived, more or less."""
+        return sum(source.written for source in self._sources) - self.arrived
+
+    def read(self):
+        """Reads as far as the stream goes now."""
+        with self._lock:
+            promises, self._promises = self._promises, []
+            for reader, tally in self._shards:
+                for record in reader.kinesis_records():
+                    tally.take(record)
+                    self._count(tally.lines, record["ApproximateArrivalTimestamp"].timestamp() - self._epoch)
+                    del tally.lines[:]
+            for source, first, end in promises:
+                copies = self._counts[source].copies[first:end]
+                if len(copies) < end - first or 0 in copies:
+                    self._broken.append((source, first, end))
+
+    def _count(self, lines, arrival):
+        written = {source.number: source.written for source in self._sources}
+        for line in lines:
+            source, number = oracle.line_of(line)
+            if number >= written.get(source, 0):
+                self._corrupted.append(f"s{source:04} {number} was never written".encode())
+                continue
+            count = self._counts[source]
+            if number >= len(count.copies):
+                count.grow(written[source])
+            if count.copies[number] == 0:
+                self.arrived += 1
+            count.copies[number] = min(255, count.copies[number] + 1)
+            count.arrivals[number] = arrival
+
+    # What may come again
+
+    def allow(self, lines):
+        """Each of these (source, number) may come once more."""
+        with self._lock:
+            for source, number in lines:
+                count = self._counts[source]
+                count.grow(number + 1)
+                self._allow(count, number)
+
+    def _allow(self, count, number):
+        count.allowed[number] = min(255, count.allowed[number] + 1)
+        self.bound += 1
+
+    def arrived_of(self, stretches):
+        """Lines of these (source, first, end) that have arrived, with the time of each."""
+        found = []
+        with self._lock:
+            for source, first, end in stretches:
+                count = self._counts[source]
+                at = first
+                for copies in count.copies[first:end]:
+                    if copies:
+                        found.append((source, at, self._epoch + count.arrivals[at]))
+                    at += 1
+        return found
+
+    # What was promised
+
+    def promised(self, source, first, end):
+        """All these lines are in the stream now, somebody said."""
+        with self._lock:
+            self._promises.append((source, first, end))
+
+    def verdict(self):
+        self.read()
+        lost, unexplained, duplicated = [], [], 0
+        corrupted = self._corrupted + [data for _, tally in self._shards for data in tally.corrupted]
+        for source in self._sources:
+            count = self._counts[source.number]
+            count.grow(source.written)
+            at = count.copies.find(0)
+            while at >= 0:
+                lost.append((source.number, at))
+                at = count.copies.find(0, at + 1)
+            for number, (copies, allowed) in enumerate(zip(count.copies, count.allowed)):
+                if copies > 1:
+                    duplicated += copies - 1
+                    if copies > allowed:
+                        unexplained.append((source.number, number, copies, allowed))
+        return Verdict(
+            written=sum(source.written for source in self._sources), arrived=self.arrived, lost=lost, corrupted=corrupted,
+            misrouted=sum(tally.misrouted for _, tally in self._shards), duplicated=duplicated, unexplained=unexplained,
+            broken_promises=self._broken,
+        )
