@@ -609,7 +609,8 @@ struct FileFinder: ~Copyable {
         _ status: FileStatus,
         _ path: String
     ) throws(SystemError) -> Bool {
-        guard !once, !isFirstScan else { return false }
+        // An input that starts at the ends of its files takes each as it finds it.
+        guard !once, !(isFirstScan && startsAtEnd) else { return false }
         let identity = Identity(status)
         let head = try file.bytes(at: 0, count: FileMark.headBytes)
         // What is empty may become one, and there is nothing to read yet.
