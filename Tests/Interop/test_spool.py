@@ -328,3 +328,20 @@ def test_a_spool_of_ten_gigabytes_delays_the_start_by_less_than_a_second(outage,
     stopped = time.monotonic() - stopped
     figure(f"{made / (1 << 30):.1f} GiB in {(10 << 30) // size + 1} segments: started in {started * 1000:.0f} ms, stopped in {stopped:.1f} s")
     assert started < 1.0
+
+
+def test_a_file_whose_lines_lie_in_the_spool_is_not_all_delivered(outage, penstock, logs):
+    agent, run, restore = outage()
+    path = logs / "app.log"
+    oracle.Source(1).write(path, 20_000)
+    run.wait_for("what cannot be delivered goes to the spool")
+    # A stop spools the last of it.
+    assert run.terminate() == 0
+    assert settled(agent, path) == path.stat().st_size
+    asked = penstock("files", "--config", agent.config, "--json", path)
+    assert asked.returncode == 1
+    file = json.loads(asked.stdout)
+    assert not file["allDelivered"] and file["delivered"] < 30_000 < file["size"], file
+    restore()
+    assert agent.once().process.returncode == 0
+    assert penstock("files", "--config", agent.config, "--quiet", path).returncode == 0
