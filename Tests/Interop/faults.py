@@ -278,18 +278,21 @@ class FaultyKinesis:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def fall(self, seconds):
-        """Breaks every connection and refuses new ones for so long."""
-        if self._rise is None:
+        """Breaks every connection and refuses new ones for so long; does nothing if it is down."""
+        if self.is_up:
             self.counts["down"] += 1
             self._down()
             self._rise = threading.Timer(seconds, self._up, [self._port])
             self._rise.start()
 
+    @property
+    def is_up(self):
+        return self._rise is None or not self._rise.is_alive()
+
     def rise(self):
         """Is up, if need be after waiting for it."""
         if self._rise is not None:
             self._rise.join()
-            self._rise = None
 
     def stop(self):
         self.rise()
@@ -306,10 +309,9 @@ class FaultyKinesis:
         """The agent is dead: waits until nothing of it is on its way to Kinesis."""
         with self._lock:
             self._is_agent_dead = True
-        if self._rise is None:
-            # Who waited to be let in stands before this one.
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self._port), timeout).close()
+        # Who waited to be let in stands before this one.
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self._port), timeout).close()
         deadline = time.monotonic() + timeout
         while not self.is_idle:
             assert time.monotonic() < deadline, "a dead agent's call does not end"

@@ -1,8 +1,8 @@
 """Reads a stream while it is written, counts every line, and knows which of them may have come twice.
 
-It knows neither who writes lines nor what disturbs their delivery. Whoever does tells it what may come again: senders
-what a dead agent left open, faults what was stored though the agent cannot know it. And it is told what was promised to
-be in the stream, and holds the promise against the stream.
+It knows neither who writes lines nor what disturbs their delivery. Whoever does tells it what may come again: faults what
+was stored though the agent cannot know it, senders and the spool what a dead agent left to be sent. And it is told what
+was promised to be in the stream, and holds the promise against the stream.
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ class Judge:
         self._epoch = time.time()
         self._lock = threading.Lock()
         self.arrived = 0
-        # Lines that may come once more, summed over all who said so.
+        # How many may come above one of each line.
         self.bound = 0
 
     @property
@@ -125,28 +125,39 @@ class Judge:
     # What may come again
 
     def allow(self, lines):
-        """Each of these (source, number) may come once more."""
+        """Each of these (source, number) may come once more: it came, and the agent cannot know."""
         with self._lock:
             for source, number in lines:
                 count = self._counts[source]
                 count.grow(number + 1)
-                self._allow(count, number)
+                self._allow(count, number, count.allowed[number] + 1)
 
-    def _allow(self, count, number):
-        count.allowed[number] = min(255, count.allowed[number] + 1)
-        self.bound += 1
+    def will_come(self, lines):
+        """The agent is dead, and all that it sent has been read: each of these will come again, as often as it says.
+
+        Lines as {(source, number): times}. What has come more often than it might stays too often.
+        """
+        with self._lock:
+            for (source, number), times in lines.items():
+                count = self._counts[source]
+                count.grow(number + 1)
+                copies = min(count.copies[number], count.allowed[number])
+                self._allow(count, number, max(count.allowed[number], copies + times))
+
+    def _allow(self, count, number, times):
+        times = min(255, times)
+        self.bound += times - count.allowed[number]
+        count.allowed[number] = times
 
     def arrived_of(self, stretches):
         """Lines of these (source, first, end) that have arrived, with the time of each."""
-        found = []
+        found = {}
         with self._lock:
             for source, first, end in stretches:
                 count = self._counts[source]
-                at = first
-                for copies in count.copies[first:end]:
+                for number, copies in enumerate(count.copies[first:end], first):
                     if copies:
-                        found.append((source, at, self._epoch + count.arrivals[at]))
-                    at += 1
+                        found[source, number] = self._epoch + count.arrivals[number]
         return found
 
     # What was promised

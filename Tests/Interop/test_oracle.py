@@ -118,11 +118,30 @@ def test_a_line_may_come_as_often_as_somebody_has_allowed(judged, put, source):
         verdict.require()
 
 
-def test_only_what_has_arrived_may_come_again(judged, put, source):
+def test_what_a_dead_agent_left_comes_as_often_as_it_lies_somewhere(judged, put, source):
     lines = list(source.lines(10))
     put(lines[:6])
     judged.read()
-    assert [line[:2] for line in judged.arrived_of([(3, 4, 10)])] == [(3, 4), (3, 5)]
+    assert list(judged.arrived_of([(3, 4, 10)])) == [(3, 4), (3, 5)]
+    # The sixth has come and is in its file; the seventh has not come, and is in its file and in the spool.
+    judged.will_come({(3, 5): 1, (3, 6): 2})
+    # An agent that dies again without having sent anything leaves the same.
+    judged.will_come({(3, 5): 1, (3, 6): 2})
+    assert judged.bound == 2
+    put(lines[5:])
+    put(lines[6:7])
+    verdict = judged.verdict()
+    assert (verdict.duplicated, verdict.unexplained) == (2, [])
+
+
+def test_what_came_too_often_before_a_death_is_not_excused_by_it(judged, put, source):
+    lines = list(source.lines(10))
+    put(lines)
+    put(lines[:1])
+    judged.read()
+    judged.will_come({(3, 0): 1})
+    put(lines[:1])
+    assert judged.verdict().unexplained == [(3, 0, 3, 2)]
 
 
 @pytest.mark.parametrize("end, broken", [(6, []), (7, [(3, 2, 7)])])
