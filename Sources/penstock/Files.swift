@@ -43,9 +43,33 @@ struct Files: ParsableCommand {
             }
         }
         if !quiet { json ? printJSON(files) : printTable(files) }
+        if !quiet, !json, paths.isEmpty {
+            printAccounts(InputAccount.all(stateDirectory: configuration.agent.stateDirectory))
+        }
         // A file that is gone cannot be waited for; who asks for one by name wants to know.
         guard isComplete, files.allSatisfy({ $0.isAllDelivered || $0.size == nil && paths.isEmpty }) else {
             throw ExitCode(1)
+        }
+    }
+
+    /// Where each input's records are, as the agent wrote it down last.
+    private func printAccounts(_ accounts: [InputAccount]) {
+        guard !accounts.isEmpty else { return }
+        let names = ["input", "read", "carried over"] + InputAccount.places
+        var rows = [names]
+        for account in accounts {
+            rows.append(
+                [account.input] + ([account.read, account.carriedOver] + account.records).map(DemoScreen.grouped)
+            )
+        }
+        let widths = names.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        StandardOutput.write("\nrecords since the agent's last start: read + carried over = the sum of the others\n")
+        for row in rows {
+            let cells = row.indices.map { column -> String in
+                let space = String(repeating: " ", count: widths[column] - row[column].count)
+                return column == 0 ? row[column] + space : space + row[column]
+            }
+            StandardOutput.write("  " + cells.joined(separator: "  ") + "\n")
         }
     }
 

@@ -166,3 +166,26 @@ package final class Ledger: Sendable {
         }
     }
 }
+
+/// One input's account in user records, for a command to print.
+public struct InputAccount: Sendable {
+    public var input: String
+    public var read: Int
+    public var carriedOver: Int
+    /// In the order of `places`.
+    public var records: [Int]
+
+    public static let places = Ledger.Place.allCases.map { $0.rawValue.replacing("_", with: " ") }
+
+    /// The accounts that an agent has written down.
+    public static func all(stateDirectory: String) -> [InputAccount] {
+        (Ledger.load(stateDirectory) ?? []).map { account in
+            InputAccount(
+                input: account.input,
+                read: account.read.records,
+                carriedOver: account.carriedOver.records,
+                records: Ledger.Place.allCases.map { account[$0].records }
+            )
+        }
+    }
+}

@@ -1,0 +1,81 @@
+"""A line that is longer than a record may be goes to the dead letters, whole and recoverable; the others are delivered."""
+
+import json
+
+import oracle
+import pytest
+from conftest import until
+from test_spool import ledger
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_long_line_goes_to_the_dead_letters_whole_and_the_others_are_delivered(
+    start_local, make_agent, penstock, logs, figure, restarts
+):
+    server = start_local("logs:4")
+    source, path = oracle.Source(1), logs / "app.log"
+    agent = make_agent(path, server.url, "logs", inputs={"on_oversize": "dead_letter", "max_record": "1KiB"})
+    # Longer than a record, than a block that is read at once, and than the longest record that any stream takes.
+    long_lines = [b"%d:" % size + bytes(97 + at % 26 for at in range(size)) for size in (2000, 200_000, 3_000_000)]
+    long_lines.append(b"\xff\xfe" + b"x" * 5000)
+    for line in long_lines:
+        source.write(path, 100)
+        with open(path, "ab") as file:
+            file.write(line + b"\n")
+    source.write(path, 100)
+    if restarts:
+        run = agent.start()
+        until(lambda: path.stat().st_size in agent.checkpoints.values(), 10, "the end of the file")
+        run.kill()
+        source.write(path, 100)
+    last = agent.once()
+    assert last.process.returncode == 0, last.log
+    oracle.verify(server.url, "logs", [source]).require_nothing_lost()
+
+    letters = [
+        json.loads(line)
+        for line in penstock("read", "--dead-letters", "--format", "json", "-c", agent.config).stdout.splitlines()
+    ]
+    assert {letter["reason"] for letter in letters} == {"longer than max_record"}
+    assert {(letter["input"], letter["source"]) for letter in letters} == {("app", str(path))}
+    content = path.read_bytes()
+    # Pieces of a line follow each other: together they are the line.
+    for letter in letters:
+        assert letter["end"] > letter["first"]
+        data = letter["text"].encode() if "text" in letter else __import__("base64").b64decode(letter["data"])
+        assert content[letter["first"] : letter["end"]].rstrip(b"\r\n") == data.rstrip(b"\r\n")
+    covered = sorted((letter["first"], letter["end"]) for letter in letters)
+    whole = b"".join(content[first:end] for first, end in covered)
+    assert whole == b"".join(line + b"\n" for line in long_lines)
+    raw = penstock("read", "--dead-letters", "-c", agent.config).stdout
+    assert long_lines[0] + b"\n" in raw
+    account = ledger(agent)
+    if not restarts:
+        assert account["dead_lettered"]["bytes"] == len(whole)
+        assert account["delivered"]["records"] == source.written
+        assert account["read"]["bytes"] == path.stat().st_size
+    figure(f"{len(letters)} letters of {len(long_lines)} lines, {len(whole)} bytes")
+
+
+def test_full_dead_letters_drop_what_comes_and_count_it(start_local, make_agent, logs, penstock):
+    server = start_local("logs:4")
+    source, path = oracle.Source(1), logs / "app.log"
+    agent = make_agent(
+        path, server.url, "logs", inputs={"on_oversize": "dead_letter", "max_record": "1KiB"},
+        agent={"dead_letters": {"max_size": "20KiB"}},
+    )
+    with open(path, "wb") as file:
+        for number in range(20):
+            file.write(b"%02d" % number + b"y" * 2000 + b"\n")
+    source.write(path, 100)
+    last = agent.once()
+    assert last.process.returncode == 0, last.log
+    oracle.verify(server.url, "logs", [source]).require_exact()
+    account = ledger(agent)
+    kept = account["dead_lettered"]["records"]
+    assert 5 <= kept < 20 and account["dropped"]["records"] == 20 - kept
+    assert "the dead letters are full" in last.log
+    size = sum(file.stat().st_size for file in (agent.state / "dead-letters").iterdir())
+    assert size <= 20 << 10
+    printed = penstock("files", "-c", agent.config).stdout.decode()
+    assert "dead lettered" in printed and "all delivered" in printed
