@@ -19,7 +19,7 @@ import Testing
     }
 
     static func origin(_ number: Int, input: String = "app") -> SpoolRecord.Origin {
-        .init(input: input, device: 7, inode: 9, first: UInt64(number), end: UInt64(number + 1), records: 1)
+        .init(input: input, source: 7, first: UInt64(number), end: UInt64(number + 1), records: 1)
     }
 
     @discardableResult

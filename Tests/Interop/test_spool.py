@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 import urllib.parse
 
@@ -345,3 +346,27 @@ def test_a_file_whose_lines_lie_in_the_spool_is_not_all_delivered(outage, pensto
     restore()
     assert agent.once().process.returncode == 0
     assert penstock("files", "--config", agent.config, "--quiet", path).returncode == 0
+
+
+def test_a_copy_whose_lines_lie_in_the_spool_is_not_all_delivered(start_local, make_agent, penstock, logs):
+    server = start_local("logs:4")
+    path = logs / "app.log"
+    agent = make_agent(path, server.url, "logs")
+    source = oracle.Source(1)
+    source.write(path, 100)
+    run = agent.start()
+    until(lambda: path.stat().st_size in agent.checkpoints.values(), 10, "the first lines")
+    server.stop()
+    source.write(path, 20_000)
+    run.wait_for("what cannot be delivered goes to the spool")
+    # A stop spools the last of it.
+    assert run.terminate() == 0
+    run = agent.start()
+    run.wait_for("tailing file")
+    shutil.copyfile(path, logs / "app.log.1")
+    os.truncate(path, 0)
+    source.write(path, 10)
+    run.wait_for("finishing its copy")
+    until(lambda: (logs / "app.log.1").stat().st_ino in agent.checkpoints, 5, "the checkpoint")
+    run.kill()
+    assert penstock("files", "--config", agent.config, "--quiet", logs / "app.log.1").returncode == 1

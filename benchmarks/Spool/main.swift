@@ -23,7 +23,7 @@ while true {
     number += 1
 }
 let aggregate = writer.seal(MD5())!
-let origin = SpoolRecord.Origin(input: "app", device: 1, inode: 2, first: 0, end: number, records: Int(number))
+let origin = SpoolRecord.Origin(input: "app", source: 1, first: 0, end: number, records: Int(number))
 let record = SpoolRecord(aggregate, origins: [origin], milliseconds: Machine.wallMilliseconds())
 let count = (mebibytes << 20) / aggregate.dataCount
 

@@ -79,11 +79,9 @@ package final class Settlement {
     package func origins(of aggregate: SealedAggregate) -> [SpoolRecord.Origin] {
         aggregate.origin.runs.compactMap { run in
             guard let source = sources[run.source] else { return nil }
-            let entry = checkpoints.entry(of: run.source)
             return SpoolRecord.Origin(
                 input: ledger.name(of: source.input),
-                device: entry?.device ?? 0,
-                inode: entry?.inode ?? 0,
+                source: run.source,
                 first: run.first,
                 end: run.end,
                 records: Int(run.records)

@@ -65,22 +65,22 @@ public struct FileReport: Sendable {
                 status?.device == entry.device && status?.inode == entry.inode
                 && (entry.headSize == 0
                     || (try? FileMark(entry).fits(ReadableFile(entry.path), entry.end)) == true)
-            let file = SpoolSegment.Contents.File(input: entry.input, device: entry.device, inode: entry.inode)
+            let source = SpoolSegment.Contents.Source(input: entry.input, number: entry.id)
             return File(
                 input: entry.input,
                 path: entry.path,
-                delivered: min(entry.position, owed[file] ?? entry.position),
+                delivered: min(entry.position, owed[source] ?? entry.position),
                 size: isSame ? status?.size : nil
             )
         }.sorted { ($0.input, $0.path) < ($1.input, $1.path) }
     }
 
-    /// For each file with something in the spool, the first position of it.
-    private static func owed(_ folder: String) throws(Fault) -> [SpoolSegment.Contents.File: UInt64] {
+    /// For each source with something in the spool, the first position of it.
+    private static func owed(_ folder: String) throws(Fault) -> [SpoolSegment.Contents.Source: UInt64] {
         let reports: [SpoolReport]
         do { reports = try SpoolReport.all(stateDirectory: folder) } catch { throw .unreadable("\(error)") }
         return reports.flatMap(\.segments).reduce(into: [:]) { owed, segment in
-            owed.merge(segment.files, uniquingKeysWith: min)
+            owed.merge(segment.sources, uniquingKeysWith: min)
         }
     }
 }

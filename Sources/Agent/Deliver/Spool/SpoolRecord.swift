@@ -12,20 +12,19 @@ package import Kinesis
 ///     96  up to where the segment was safe when this was written (8 bytes)
 ///     104 partition key; origins; zeros up to the data; data
 ///
-/// An origin is a length and an input's name, then device, inode, first and last position, and the count of user records.
+/// An origin is a length and an input's name, then the source's number, first and last position, and the count of user records.
 package struct SpoolRecord: Equatable {
     /// A stretch of a file, or of another source, that records came from.
     package struct Origin: Equatable, Sendable {
         package var input: String
-        package var device: UInt64
-        package var inode: UInt64
+        /// What the state file calls the source: its file may get another name, and its content another inode.
+        package var source: UInt32
         package var first: UInt64
         package var end: UInt64
         package var records: Int
 
-        package init(input: String, device: UInt64, inode: UInt64, first: UInt64, end: UInt64, records: Int) {
-            (self.input, self.device, self.inode) = (input, device, inode)
-            (self.first, self.end, self.records) = (first, end, records)
+        package init(input: String, source: UInt32, first: UInt64, end: UInt64, records: Int) {
+            (self.input, self.source, self.first, self.end, self.records) = (input, source, first, end, records)
         }
 
         var amount: Ledger.Amount { .init(records: records, bytes: Int(end - first)) }
@@ -77,7 +76,9 @@ package struct SpoolRecord: Equatable {
             let name = Array(origin.input.utf8.prefix(Int(UInt16.max)))
             out.append(integer: UInt16(name.count))
             out.append(name.span)
-            for value in [origin.device, origin.inode, origin.first, origin.end] { out.append(integer: value) }
+            out.append(integer: origin.source)
+            out.append(integer: origin.first)
+            out.append(integer: origin.end)
             out.append(integer: UInt32(clamping: origin.records))
         }
         while (out.count + data.count) % 8 != 0 { out.append(0) }
@@ -136,18 +137,18 @@ package struct SpoolRecord: Equatable {
         var origins: [Origin] = []
         for _ in 0..<bytes.integer(at: 88, as: UInt32.self) {
             guard let count = take(2), let name = take(Int(bytes.integer(at: count.lowerBound, as: UInt16.self))),
-                let values = take(36)
+                let values = take(24)?.lowerBound
             else { return nil }
-            func value(_ index: Int) -> UInt64 { bytes.integer(at: values.lowerBound + 8 * index, as: UInt64.self) }
-            guard value(2) <= value(3) else { return nil }
+            let first = bytes.integer(at: values + 4, as: UInt64.self)
+            let end = bytes.integer(at: values + 12, as: UInt64.self)
+            guard first <= end else { return nil }
             origins.append(
                 Origin(
                     input: String(decoding: bytes.array(name), as: UTF8.self),
-                    device: value(0),
-                    inode: value(1),
-                    first: value(2),
-                    end: value(3),
-                    records: Int(bytes.integer(at: values.lowerBound + 32, as: UInt32.self))
+                    source: bytes.integer(at: values, as: UInt32.self),
+                    first: first,
+                    end: end,
+                    records: Int(bytes.integer(at: values + 20, as: UInt32.self))
                 )
             )
         }

@@ -23,7 +23,8 @@ public struct SpoolReport: Sendable {
         /// The header cannot be read, or the file was set aside.
         public var isSetAside = false
 
-        var files: [SpoolSegment.Contents.File: UInt64] = [:]
+        /// For each source with something in it, the first position.
+        var sources: [SpoolSegment.Contents.Source: UInt64] = [:]
         var firstOwed = SpoolIndex.begin
         var end = SpoolIndex.begin
     }
@@ -114,7 +115,7 @@ public struct SpoolReport: Sendable {
         segment.owed = contents.records
         segment.damaged += contents.damaged.reduce(0) { $0 + Int($1.upperBound - $1.lowerBound) }
         for (input, amount) in contents.amounts { segment.inputs[input] = (amount.records, amount.bytes) }
-        for (file, range) in contents.files { segment.files[file] = range.lowerBound }
+        for (source, range) in contents.sources { segment.sources[source] = range.lowerBound }
         return segment
     }
 

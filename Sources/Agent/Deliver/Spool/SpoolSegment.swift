@@ -63,24 +63,23 @@ package enum SpoolSegment {
     package struct Contents: Equatable {
         package var records = 0
         package var amounts: [String: Ledger.Amount] = [:]
-        /// For each file the first and last position.
-        package var files: [File: ClosedRange<UInt64>] = [:]
+        /// For each source the first and last position.
+        package var sources: [Source: ClosedRange<UInt64>] = [:]
         /// Stretches that hold no record: they were damaged when the segment was closed.
         package var damaged: [Range<UInt64>] = []
 
-        package struct File: Hashable, Sendable {
+        package struct Source: Hashable, Sendable {
             package var input: String
-            package var device: UInt64
-            package var inode: UInt64
+            package var number: UInt32
         }
 
         mutating func add(_ record: SpoolRecord) {
             records += 1
             for origin in record.origins {
                 amounts[origin.input, default: .init()] += origin.amount
-                let file = File(input: origin.input, device: origin.device, inode: origin.inode)
-                let range = files[file] ?? origin.first...origin.end
-                files[file] = min(range.lowerBound, origin.first)...max(range.upperBound, origin.end)
+                let source = Source(input: origin.input, number: origin.source)
+                let range = sources[source] ?? origin.first...origin.end
+                sources[source] = min(range.lowerBound, origin.first)...max(range.upperBound, origin.end)
             }
         }
     }
@@ -97,11 +96,11 @@ package enum SpoolSegment {
                     ])
                 }
             ),
-            "files": .list(
-                contents.files.map { file, range in
+            "sources": .list(
+                contents.sources.map { source, range in
                     .object([
-                        "input": .text(file.input), "device": .text(String(file.device)),
-                        "inode": .text(String(file.inode)), "first": .integer(Int64(clamping: range.lowerBound)),
+                        "input": .text(source.input), "source": .integer(Int64(source.number)),
+                        "first": .integer(Int64(clamping: range.lowerBound)),
                         "end": .integer(Int64(clamping: range.upperBound)),
                     ])
                 }
@@ -166,14 +165,13 @@ package enum SpoolSegment {
                 bytes: Int(number(input["bytes"]))
             )
         }
-        for file in value["files"]?.list ?? [] {
-            let key = Contents.File(
-                input: text(file["input"]),
-                device: UInt64(text(file["device"])) ?? 0,
-                inode: UInt64(text(file["inode"])) ?? 0
+        for source in value["sources"]?.list ?? [] {
+            let key = Contents.Source(
+                input: text(source["input"]),
+                number: UInt32(clamping: number(source["source"]))
             )
-            let (first, end) = (number(file["first"]), number(file["end"]))
-            contents.files[key] = first...max(first, end)
+            let (first, end) = (number(source["first"]), number(source["end"]))
+            contents.sources[key] = first...max(first, end)
         }
         for range in value["damaged"]?.list ?? [] {
             guard let ends = range.list, ends.count == 2 else { continue }
