@@ -82,6 +82,8 @@ class Judge:
         self._counts = {source.number: _Count() for source in sources}
         self._corrupted = []
         self._promises, self._broken = [], []
+        # Lines that had come more often than they might when they were read; a fault may yet explain them.
+        self._suspects = set()
         self._epoch = time.time()
         self._lock = threading.Lock()
         self.arrived = 0
@@ -121,6 +123,8 @@ class Judge:
                 self.arrived += 1
             count.copies[number] = min(255, count.copies[number] + 1)
             count.arrivals[number] = arrival
+            if count.copies[number] > count.allowed[number]:
+                self._suspects.add((source, number))
 
     # What may come again
 
@@ -159,6 +163,17 @@ class Judge:
                     if copies:
                         found[source, number] = self._epoch + count.arrivals[number]
         return found
+
+    def require_no_surprise(self, where):
+        """All that came is explained by what was told before."""
+        with self._lock:
+            unexplained = [
+                (source, number) for source, number in self._suspects
+                if self._counts[source].copies[number] > self._counts[source].allowed[number]
+            ]
+            self._suspects.clear()
+        assert not unexplained, f"{where}: more often than explained: {ranges(unexplained)}"
+        assert not self._broken, f"{where}: said to be delivered, and not there: {self._broken[:5]}"
 
     # What was promised
 

@@ -23,24 +23,25 @@ from array import array
 import oracle
 
 _HEAD = 1024
-BURST = 100_000
+# Lines of the largest burst.
+BURST = 40_000
 
 
 class State:
-    """The files in an agent's state file, found by content: what a file is called, and its inode, may change."""
+    """The entries of an agent's state file, found by content: what a file is called, and its inode, may change."""
 
-    def __init__(self, files):
+    def __init__(self, entries):
         self._positions = {}
-        for file in files:
-            if file["head_size"]:
-                key = file["head_size"], file["head_sha256"]
-                self._positions[key] = max(file["position"], self._positions.get(key, 0))
+        for entry in entries:
+            if entry.get("head_size"):
+                key = entry["head_size"], entry["head_sha256"][:32]
+                self._positions[key] = max(entry["position"], self._positions.get(key, 0))
         self._sizes = sorted({size for size, _ in self._positions})
 
     def position(self, head):
         """How far the file that begins with `head` was delivered; None if it is not known."""
         found = [
-            self._positions.get((size, hashlib.sha256(head[:size]).hexdigest()))
+            self._positions.get((size, hashlib.sha256(head[:size]).hexdigest()[:32]))
             for size in self._sizes if size <= len(head)
         ]
         return max((position for position in found if position is not None), default=None)
