@@ -87,6 +87,21 @@ import Testing
         #expect(try Self.found(scratch.path, "other").count == 1)
     }
 
+    @Test func `an entry that goes over to another inode hides no other`() throws {
+        let scratch = try Scratch()
+        let first = try Checkpoints(folder: scratch.path)
+        let sources = (1...9).map { first.open(Self.entry(UInt64($0))) }
+        try first.writeIfChanged()
+        let second = try Checkpoints(folder: scratch.path)
+        #expect(second.unclaimed(of: "app", device: .max, inode: 4).map(\.entry.id) == [sources[3]])
+        second.claim(sources[4])
+        second.move(sources[4], to: "/var/log/copy", device: .max, inode: 100)
+        for inode in 1...9 where inode != 5 {
+            let found = second.unclaimed(of: "app", device: .max, inode: UInt64(inode))
+            #expect(found.map(\.entry.id) == [sources[inode - 1]])
+        }
+    }
+
     @Test func `a source that is let go is claimed where its reading ended, while the lane goes on settling it`() throws
     {
         let checkpoints = try Checkpoints(folder: try Scratch().path)

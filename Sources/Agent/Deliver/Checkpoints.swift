@@ -349,9 +349,11 @@ package final class Checkpoints: Sendable {
     private static let endDistance: UInt64 = 32 << 10
 
     /// Notes that a source goes on in another file, which holds the same bytes.
-    func move(_ source: UInt32, to path: String, device: UInt64, inode: UInt64) {
+    package func move(_ source: UInt32, to path: String, device: UInt64, inode: UInt64) {
         state.withLock { state in
             guard let record = state.records[source] else { return }
+            // The list, where it may stand though it is held by now, is in the order of inodes.
+            if record.isListed { state.isSorted = false }
             (record.entry.path, record.entry.device, record.entry.inode) = (path, device, inode)
             state.note(record, .all)
         }
