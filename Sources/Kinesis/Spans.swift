@@ -37,6 +37,11 @@ public struct Spans: Equatable, Sendable {
         return ahead.first { $0.contains(position) }?.upperBound ?? position
     }
 
+    /// Where the next stretch begins behind `position` that has settled before an earlier one.
+    public func firstSettled(behind position: UInt64) -> UInt64? {
+        ahead.first { $0.lowerBound > position }?.lowerBound
+    }
+
     /// Settles one stretch.
     public mutating func settle(_ stretch: Range<UInt64>) { settle(CollectionOfOne(stretch)) }
 

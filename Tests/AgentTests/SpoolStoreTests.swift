@@ -284,4 +284,90 @@ import Testing
         #expect(try Self.owed(store).map(\.number) == Array(0..<6))
         #expect(try Self.owed(SpoolStore(scratch["spool"], Self.limits)).map(\.number) == Array(0..<6))
     }
+
+    @Test func `records that nobody can write again stay when a sync fails`() throws {
+        let scratch = try Scratch()
+        let store = try SpoolStore(scratch["spool"], Self.limits)
+        for number in 0..<3 { try Self.append(store, number) }
+        #expect(store.abandonUnsynced(isOnlyCopy: true) == nil)
+        try Self.append(store, 3)
+        try store.sync()
+        #expect(try Self.owed(store).map(\.number) == Array(0..<4))
+        #expect(try Self.owed(SpoolStore(scratch["spool"], Self.limits)).map(\.number) == Array(0..<4))
+    }
+
+    @Test func `a segment that could not be removed is removed a little later`() throws {
+        let scratch = try Scratch()
+        let store = try SpoolStore(scratch["spool"], Self.limits)
+        let name = "spool/0000000000000001.spool"
+        let location = try Self.append(store, 1, isHeld: true)
+        try store.closeActive()
+        let size = store.size
+        try scratch.move(name, to: "away")
+        try Folder.create(scratch[name])
+        store.deliver(location)
+        #expect(throws: SystemError.self) { try store.settle() }
+        #expect(!store.isSettled)
+        Folder.removeTree(scratch[name])
+        try scratch.move("away", to: name)
+        #expect(try store.settle() == [])
+        #expect(store.isSettled && store.size < size)
+        #expect((try? FileStatus(of: scratch[name])) == nil)
+    }
+
+    @Test func `damage that reaches over records that were delivered ahead costs what is owed alone`() throws {
+        let scratch = try Scratch()
+        let store = try SpoolStore(scratch["spool"], Self.limits)
+        let all = try (0..<6).map { try Self.append(store, $0, isHeld: true) }
+        try store.sync()
+        store.deliver(all[2])
+        for number in [1, 4, 5] { store.letGo(all[number]) }
+        let name = "spool/0000000000000001.spool"
+        var bytes = try Folder.read(scratch[name])
+        for byte in Int(all[1].offset)..<Int(all[5].offset) { bytes[byte] = 0 }
+        let file = try WrittenFile(scratch[name])
+        try file.write(bytes, at: 0)
+        #expect(try Self.owed(store).map(\.number) == [5])
+        for number in [0, 3, 5] { store.deliver(all[number]) }
+        #expect(store.index.isEmpty)
+        #expect(store.damagedBytes == Int(all[2].offset - all[1].offset + all[5].offset - all[4].offset))
+    }
+
+    @Test func `very many files in few records do not make the spool pass its limit`() throws {
+        let scratch = try Scratch()
+        let limits = SpoolStore.Limits(maxSize: 16 << 20, keepFree: 0)
+        let store = try SpoolStore(scratch["spool"], limits)
+        var number = 0
+        while true {
+            let aggregate = Self.aggregate(number)
+            let origins = (0..<500).map { index in
+                SpoolRecord.Origin(
+                    input: "app",
+                    device: 1 << 63,
+                    inode: (1 << 63) + UInt64(number * 500 + index),
+                    first: 1 << 62,
+                    end: 1 << 62 + 1,
+                    records: 1
+                )
+            }
+            guard try store.room() > aggregate.size + SpoolRecord.overhead(origins: 500) else { break }
+            let record = SpoolRecord(aggregate, origins: origins, milliseconds: 1)
+            _ = try unsafe store.append(record, aggregate.unsafeData, isHeld: false, milliseconds: 1)
+            number += 1
+        }
+        try store.closeActive()
+        #expect(number > 50)
+        #expect(store.size <= limits.maxSize)
+    }
+
+    @Test func `files whose names are not a segment's are left alone`() throws {
+        let scratch = try Scratch()
+        try Folder.create(scratch["spool"])
+        let names = ["spool/+5.spool", "spool/5.spool", "spool/18446744073709551615.spool"]
+        for name in names { try scratch.write(name, "what") }
+        let store = try SpoolStore(scratch["spool"], Self.limits)
+        try Self.append(store, 1)
+        try store.closeActive()
+        for name in names { #expect(try Folder.read(scratch[name]) == Array("what".utf8)) }
+    }
 }

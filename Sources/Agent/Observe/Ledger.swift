@@ -16,13 +16,19 @@ package final class Ledger: Sendable {
         package init(records: Int = 0, bytes: Int = 0) { (self.records, self.bytes) = (records, bytes) }
 
         package static func + (left: Amount, right: Amount) -> Amount {
-            Amount(records: left.records + right.records, bytes: left.bytes + right.bytes)
+            Amount(records: sum(left.records, right.records), bytes: sum(left.bytes, right.bytes))
+        }
+
+        /// What a damaged file claims may be any number: it must not stop the agent.
+        private static func sum(_ left: Int, _ right: Int) -> Int {
+            let (sum, isTooLarge) = left.addingReportingOverflow(right)
+            return isTooLarge ? (right > 0 ? .max : .min) : sum
         }
 
         package static func += (left: inout Amount, right: Amount) { left = left + right }
 
         package static func -= (left: inout Amount, right: Amount) {
-            left = Amount(records: left.records - right.records, bytes: left.bytes - right.bytes)
+            left += Amount(records: -right.records, bytes: -right.bytes)
         }
     }
 

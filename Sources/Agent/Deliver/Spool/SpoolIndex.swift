@@ -85,9 +85,20 @@ package struct SpoolIndex {
     }
 
     /// Passes bytes that hold no record: they are damaged.
+    ///
+    /// - Parameter end: behind them, or behind records that are held or delivered: those are not passed.
     package mutating func skip(_ location: SpoolLocation, to end: UInt64) {
         guard let index = index(of: location.segment) else { return }
-        segments[index].delivered.settle(location.offset..<min(end, segments[index].end))
+        let end = min(end, nextTaken(behind: location) ?? end, segments[index].end)
+        if end > location.offset { segments[index].delivered.settle(location.offset..<end) }
+    }
+
+    /// Where, in its segment, the next record behind `location` begins that is held or delivered.
+    package func nextTaken(behind location: SpoolLocation) -> UInt64? {
+        guard let index = index(of: location.segment) else { return nil }
+        let held = segments[index].held.keys.filter { $0 > location.offset }.min()
+        let delivered = segments[index].delivered.firstSettled(behind: location.offset)
+        return [held, delivered].compactMap { $0 }.min()
     }
 
     /// Notes that the lane has given a record up: it is owed again.

@@ -27,7 +27,7 @@ package struct SpoolRecord: Equatable {
             (self.input, self.source, self.first, self.end, self.records) = (input, source, first, end, records)
         }
 
-        var amount: Ledger.Amount { .init(records: records, bytes: Int(end - first)) }
+        var amount: Ledger.Amount { .init(records: records, bytes: Int(clamping: end - first)) }
     }
 
     package var milliseconds: Int64
@@ -46,7 +46,10 @@ package struct SpoolRecord: Equatable {
     static let magic = Array("PSr1".utf8)
     static let fixedSize = 104
     /// No record is larger: the largest that a stream takes, and what stands around it.
-    static let largest = Limits.largestRecordBytes + (4 << 20)
+    static let largest = Limits.largestRecordBytes + (32 << 20)
+
+    /// Bytes that a record may take beside its data: what stands around it, and its files in the segment's index.
+    package static func overhead(origins: Int) -> Int { 4096 + 512 * origins }
 
     // MARK: writing
 
@@ -98,7 +101,7 @@ package struct SpoolRecord: Equatable {
     static func length(_ bytes: Span<UInt8>) -> Int? {
         guard bytes.count >= 12, (0..<4).allSatisfy({ bytes[$0] == magic[$0] }) else { return nil }
         let length = Int(bytes.integer(at: 4, as: UInt32.self))
-        return length % 8 == 0 && (16...largest).contains(length) ? length : nil
+        return length % 8 == 0 && (fixedSize...largest).contains(length) ? length : nil
     }
 
     /// The kind of a whole record; nil when its checksum says that it is damaged.

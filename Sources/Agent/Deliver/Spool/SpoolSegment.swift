@@ -19,10 +19,13 @@ package enum SpoolSegment {
     }
 
     static let suffix = ".spool"
+    /// No segment has such a number: there is always a next one.
+    static let mostNumbers: UInt64 = 1 << 62
 
     static func number(ofFile name: String) -> UInt64? {
         guard name.hasSuffix(suffix) else { return nil }
-        return UInt64(name.dropLast(suffix.count))
+        guard let number = UInt64(name.dropLast(suffix.count)), number < mostNumbers else { return nil }
+        return self.name(number) == name ? number : nil
     }
 
     // MARK: header
@@ -67,6 +70,20 @@ package enum SpoolSegment {
         package var sources: [Source: ClosedRange<UInt64>] = [:]
         /// Stretches that hold no record: they were damaged when the segment was closed.
         package var damaged: [Range<UInt64>] = []
+
+        /// Bytes of the index at most, without damage.
+        var endingBound: Int { 512 + 512 * (files.count + amounts.count) }
+
+        /// Whether a segment whose records end at `end` can hold this: a good checksum does not make it true.
+        func isPlausible(before end: UInt64) -> Bool {
+            guard records <= Int(clamping: end) / SpoolRecord.fixedSize else { return false }
+            var last = SpoolIndex.begin
+            for range in damaged {
+                guard !range.isEmpty, range.lowerBound >= last, range.upperBound <= end else { return false }
+                last = range.upperBound
+            }
+            return true
+        }
 
         package struct Source: Hashable, Sendable {
             package var input: String
@@ -141,9 +158,8 @@ package enum SpoolSegment {
             CRC32C(trailer.span.extracting(0..<16)).value == trailer.span.integer(at: 16, as: UInt32.self)
         else { return nil }
         let end = trailer.span.integer(at: 8, as: UInt64.self)
-        guard end >= UInt64(headerSize), end + 16 <= size - UInt64(trailerSize), size - end < 1 << 30 else {
-            return nil
-        }
+        let room = size - UInt64(trailerSize)
+        guard end >= UInt64(headerSize), end <= room, room - end >= 16, room - end < 1 << 30 else { return nil }
         let bytes = try file.bytes(at: end, count: Int(size - end) - trailerSize)
         guard bytes.count >= 16, bytes.span.integer(at: 4, as: UInt32.self) == UInt32(bytes.count),
             CRC32C(bytes.span.extracting(12...)).value == bytes.span.integer(at: 8, as: UInt32.self),
@@ -151,7 +167,8 @@ package enum SpoolSegment {
         else { return nil }
         let body = Array(bytes[16...])
         guard let value = try? WireFormat.json.read(body.span) else { return nil }
-        return (contents(value, body), end)
+        let contents = contents(value, body)
+        return contents.isPlausible(before: end) ? (contents, end) : nil
     }
 
     private static func contents(_ value: WireValue, _ body: [UInt8]) -> Contents {

@@ -66,6 +66,8 @@ package final class SpoolStore {
     private var reading: (number: UInt64, file: FileBox)?
     /// Segments in which damage was met.
     private var damaged: Set<UInt64> = []
+    /// Segments of which everything is delivered, and that are still there.
+    private var finished: [UInt64] = []
 
     /// The segment that is written to.
     private final class Active {
@@ -94,7 +96,7 @@ package final class SpoolStore {
         }
     }
 
-    /// Room for the index that closes a segment.
+    /// Room for the index that closes a segment, at least.
     private static let endingReserve = 256 << 10
     /// Bytes after which the kernel is told to write, so that a sync finds little left to do.
     private static let startWritingBytes: UInt64 = 1 << 20
@@ -192,8 +194,8 @@ package final class SpoolStore {
 
     /// Bytes of records that may be added now.
     package func room() throws(SystemError) -> Int {
-        let own = limits.maxSize - size - Self.endingReserve
-        return max(0, min(own, try Folder.freeBytes(folder) - limits.keepFree - Self.endingReserve))
+        let reserve = max(Self.endingReserve, active?.contents.endingBound ?? 0)
+        return max(0, min(limits.maxSize - size, try Folder.freeBytes(folder) - limits.keepFree) - reserve)
     }
 
     /// Takes on other limits.
@@ -256,10 +258,17 @@ package final class SpoolStore {
     /// Gives up what was added since the last sync, after one has failed.
     ///
     /// A new segment begins with the next record.
+    /// - Parameter isOnlyCopy: nobody can write it again: it stays, and what of it the disk has not is damage.
     /// - Returns: where the first of them lay; those before, and in other segments, are safe.
-    package func abandonUnsynced() -> SpoolLocation? {
+    package func abandonUnsynced(isOnlyCopy: Bool = false) -> SpoolLocation? {
         guard let active else { return nil }
         hasFailedSync = false
+        if isOnlyCopy {
+            index.closeNewest()
+            sizes[SpoolSegment.name(active.number)] = Int(active.end)
+            self.active = nil
+            return nil
+        }
         let end = active.syncedEnd
         index.cut(to: end)
         index.closeNewest()
@@ -317,17 +326,24 @@ package final class SpoolStore {
             let box = try box(location.segment)
             let end = index.end(of: location.segment) ?? location.offset
             if let bytes = try SpoolSegment.record(of: box.file, at: location.offset, before: end),
-                let (record, data) = SpoolRecord.readChecked(bytes.span)
+                let (record, data) = SpoolRecord.readChecked(bytes.span), isFree(location, UInt64(bytes.count))
             {
                 index.take(location, length: UInt64(bytes.count))
                 return Owed(location: location, record: record, bytes: bytes, data: data)
             }
-            let next = try SpoolSegment.nextRecord(of: box.file, from: location.offset + 8, before: end) ?? end
+            var next = try SpoolSegment.nextRecord(of: box.file, from: location.offset + 8, before: end) ?? end
+            next = min(next, index.nextTaken(behind: location) ?? next)
             damaged.insert(location.segment)
             damagedBytes += Int(next - location.offset)
             index.skip(location, to: next)
         }
         return nil
+    }
+
+    /// Whether nothing in the bytes of a record is settled: an index may call a stretch damaged that holds one.
+    private func isFree(_ location: SpoolLocation, _ length: UInt64) -> Bool {
+        guard damaged.contains(location.segment), let taken = index.nextTaken(behind: location) else { return true }
+        return taken >= location.offset + length
     }
 
     /// Bytes of records that were found damaged when they were to be sent.
@@ -347,7 +363,7 @@ package final class SpoolStore {
     package func letGo(_ location: SpoolLocation) { index.letGo(location) }
 
     /// Whether `settle` has something to do.
-    package var isSettled: Bool { position.value == settledPosition }
+    package var isSettled: Bool { position.value == settledPosition && finished.isEmpty }
 
     private var settledPosition: SpoolLocation {
         index.position ?? SpoolLocation(segment: nextNumber, offset: SpoolIndex.begin)
@@ -357,22 +373,23 @@ package final class SpoolStore {
     ///
     /// - Returns: names of segments with damage, which were renamed.
     package func settle() throws(SystemError) -> [String] {
-        let done = index.takeDelivered()
+        finished += index.takeDelivered()
         if position.value != settledPosition { try position.write(settledPosition) }
         var setAside: [String] = []
-        for number in done {
+        while let number = finished.first {
             if reading?.number == number { reading = nil }
             if damaged.contains(number) {
                 setAside.append(try self.setAside(SpoolSegment.name(number), as: Self.restSuffix))
             } else {
                 try remove(SpoolSegment.name(number))
             }
+            finished.removeFirst()
         }
         return setAside
     }
 
     private func remove(_ name: String) throws(SystemError) {
-        try Folder.remove(folder + "/" + name)
+        do throws(SystemError) { try Folder.remove(folder + "/" + name) } catch { if !error.isNotFound { throw error } }
         sizes[name] = nil
     }
 
@@ -459,7 +476,9 @@ final class SpoolPosition {
         for place in [0, Int(Self.slot)] where bytes.count >= place + Self.size {
             let slot = bytes.span.extracting(place..<place + Self.size)
             guard slot.array(0..<8) == Array("PSPOSIT1".utf8),
-                CRC32C(slot.extracting(0..<32)).value == slot.integer(at: 32, as: UInt32.self)
+                CRC32C(slot.extracting(0..<32)).value == slot.integer(at: 32, as: UInt32.self),
+                slot.integer(at: 8, as: UInt64.self) < .max / 2,
+                slot.integer(at: 16, as: UInt64.self) < SpoolSegment.mostNumbers
             else { continue }
             let sequence = slot.integer(at: 8, as: UInt64.self)
             if !found || sequence > latest {
