@@ -11,6 +11,8 @@ package final class Settlement {
         var drained: UInt64
         /// The input's number in the ledger.
         var input: Int
+        /// Runs whose positions are settled by a safe copy, while their records are still sent from memory.
+        var held = 0
     }
 
     private let checkpoints: Checkpoints
@@ -40,7 +42,7 @@ package final class Settlement {
     /// Drops the sources of which nothing is under way, when they have become many; what comes of one begins it anew.
     private func forgetFinished() {
         guard sources.count >= mostSources else { return }
-        sources = sources.filter { $1.spans.settled != $1.drained }
+        sources = sources.filter { $1.spans.settled != $1.drained || $1.held > 0 }
         mostSources = max(1000, sources.count * 2)
     }
 
@@ -66,7 +68,9 @@ package final class Settlement {
             return copy
         }
         move(origin.runs, to: .delivered)
-        if !origin.arePositionsSettled {
+        if origin.arePositionsSettled {
+            hold(origin.runs, -1)
+        } else {
             origin.arePositionsSettled = true
             settle(origin.runs)
         }
@@ -96,13 +100,18 @@ package final class Settlement {
         aggregate.origin.copy = location
         guard isSafe, !aggregate.origin.arePositionsSettled else { return }
         aggregate.origin.arePositionsSettled = true
+        hold(aggregate.origin.runs, 1)
         settle(aggregate.origin.runs)
     }
+
+    private func hold(_ runs: [Run], _ change: Int) { for run in runs { sources[run.source]?.held += change } }
 
     /// Notes that an aggregate is given up: its copy in the spool will be sent.
     package func handOver(_ aggregate: SealedAggregate) {
         move(aggregate.origin.runs, to: .spooled)
-        if !aggregate.origin.arePositionsSettled, let copy = aggregate.origin.copy {
+        if aggregate.origin.arePositionsSettled {
+            hold(aggregate.origin.runs, -1)
+        } else if let copy = aggregate.origin.copy {
             unsafeCopies[copy] = aggregate.origin.runs
         }
     }
