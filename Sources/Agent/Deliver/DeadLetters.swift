@@ -36,9 +36,12 @@ package struct DeadLetters: ~Copyable {
     private final class Box {
         let file: WrittenFile
         var end: UInt64
+        /// Everything before it is safe.
+        var safeEnd: UInt64
         init(_ path: String) throws(SystemError) {
             file = try WrittenFile(path)
             end = try FileStatus(of: path).size
+            safeEnd = end
         }
     }
 
@@ -74,6 +77,7 @@ package struct DeadLetters: ~Copyable {
         if box.end > 0, hasNewName, try Folder.lastByte(of: "\(folder)/\(day).jsonl") != 10 {
             try box.file.write([10], at: box.end)
             box.end += 1
+            size += 1
         }
         try box.file.write(line, at: box.end)
         box.end += UInt64(line.count)
@@ -89,6 +93,14 @@ package struct DeadLetters: ~Copyable {
             try Folder.sync(folder)
             hasNewName = false
         }
+        current.file.safeEnd = current.file.end
+    }
+
+    /// Gives up what was added since the last sync, after a failure: it will be added again, in the same place.
+    package mutating func takeBack() {
+        guard let box = current?.file else { return }
+        size -= Int(box.end - box.safeEnd)
+        box.end = box.safeEnd
     }
 
     static func line(_ letter: Letter, milliseconds: Int64) -> [UInt8] {

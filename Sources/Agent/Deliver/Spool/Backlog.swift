@@ -23,9 +23,6 @@ final class Backlog {
     /// Bytes of aggregates that came back and are not settled.
     private(set) var bytesInMemory = 0
 
-    /// What a record of the spool takes beside its data, at most, but for very many files in one aggregate.
-    private static let overhead = 4096
-
     init(_ spool: Spool, _ settlement: Settlement, _ counters: Counters, _ log: Logger) {
         (self.spool, self.settlement, self.counters, self.log) = (spool, settlement, counters, log)
         isSpooling = spool.isEmpty == false
@@ -42,10 +39,15 @@ final class Backlog {
         guard !aggregates.isEmpty else { return }
         var room = spool.room
         let copied = aggregates.filter { aggregate in
-            room -= aggregate.size + Self.overhead
+            room -= Self.footprint(aggregate)
             return room > 0
         }
         write(copied, isHeld: true)
+    }
+
+    /// Bytes that a copy takes on the disk, at most.
+    private static func footprint(_ aggregate: SealedAggregate) -> Int {
+        aggregate.size + SpoolRecord.overhead(origins: aggregate.origin.runs.count)
     }
 
     /// Moves what waits to the spool, but for some bytes to probe the endpoint with: the newest, so that positions move.
@@ -56,11 +58,11 @@ final class Backlog {
             // One that is being written is waited for; of a piece the whole has a copy, or none.
             if aggregate.isPiece { return false }
             if aggregate.origin.hasCopy { return aggregate.origin.copy != nil }
-            guard room > aggregate.size + Self.overhead else {
+            guard room > Self.footprint(aggregate) else {
                 isFull = true
                 return false
             }
-            room -= aggregate.size + Self.overhead
+            room -= Self.footprint(aggregate)
             return true
         }
         if isFull, !self.isFull { log.error("the spool is full: inputs wait") }

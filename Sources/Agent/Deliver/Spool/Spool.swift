@@ -37,7 +37,8 @@ package final class Spool: Sendable {
         /// Whether the lane goes on to send it.
         let isHeld: Bool
 
-        var size: Int { unsafe data.count }
+        /// Bytes it takes on the disk, at most.
+        var size: Int { unsafe data.count + SpoolRecord.overhead(origins: record.origins.count) }
     }
 
     /// What the spool tells the lane.
@@ -167,14 +168,14 @@ package final class Spool: Sendable {
     // MARK: the lane's side
 
     /// Bytes that may be given to `write`, beside those it was given before.
-    var room: Int { roomSeen.now - inbox.withLock { $0.writes.reduce(0) { $0 + $1.size } } }
+    package var room: Int { roomSeen.now - inbox.withLock { $0.writes.reduce(0) { $0 + $1.size } } }
 
     /// Bytes that are owed to Kinesis, or stand behind such.
     package var owedBytes: Int { owedSeen.now }
     /// Bytes of the spool's files.
     package var size: Int { sizeSeen.now }
     /// Whether nothing is owed and nothing waits to be written; nil while the thread has not heard all it was told.
-    var isEmpty: Bool? {
+    package var isEmpty: Bool? {
         let count = inbox.withLock { $0.count }
         return countSeen.load(ordering: .acquiring) == count ? isEmptySeen.load(ordering: .relaxed) : nil
     }
@@ -192,7 +193,7 @@ package final class Spool: Sendable {
         if !writes.isEmpty { post { $0.writes += writes } }
     }
 
-    func bury(_ letter: DeadLetters.Letter, token: Int) {
+    package func bury(_ letter: DeadLetters.Letter, token: Int) {
         post { $0.letters.append((token, letter)) }
     }
 
@@ -207,7 +208,7 @@ package final class Spool: Sendable {
     }
 
     /// Asks for owed records of about so many bytes, in place of what was asked before.
-    func want(_ bytes: Int) {
+    package func want(_ bytes: Int) {
         let isNew = inbox.withLock { inbox in
             defer { inbox.wanted = bytes }
             return bytes > inbox.wanted
@@ -222,7 +223,7 @@ package final class Spool: Sendable {
     /// Keeps the shard map, for a start without Kinesis.
     func keep(shardMap bytes: [UInt8], at path: String) { post { $0.shardMap = (path, bytes) } }
 
-    func takeEvents() -> [Event] {
+    package func takeEvents() -> [Event] {
         outbox.withLock { events in
             var taken: [Event] = []
             swap(&taken, &events)
@@ -263,7 +264,10 @@ package final class Spool: Sendable {
         private var wanted = 0
         private var heard = 0
         private var lastSettle = ContinuousClock.now
+        /// Nothing is written before: it has just failed.
         private var retryAt: ContinuousClock.Instant?
+        /// The same of reading.
+        private var readAt: ContinuousClock.Instant?
         private var backoff = Backoff(first: .milliseconds(100), longest: .seconds(5))
         private var random = SplitMix64(seed: .random(in: .min ... .max))
         private var isStopping = false
@@ -282,6 +286,8 @@ package final class Spool: Sendable {
             while true {
                 takeInbox()
                 let now = ContinuousClock.now
+                if let retryAt, now >= retryAt { self.retryAt = nil }
+                if let readAt, now >= readAt { self.readAt = nil }
                 var events: [Event] = []
                 var progress = bury(&events, now)
                 if write(&events, now) { progress = true }
@@ -320,8 +326,10 @@ package final class Spool: Sendable {
             spool.roomSeen.set(room)
             spool.owedSeen.set(owed)
             spool.sizeSeen.set(size)
-            spool.isEmptySeen.store(isEmpty && waitingLetters.isEmpty, ordering: .relaxed)
-            guard spool.countSeen.exchange(heard, ordering: .releasing) != heard else { return }
+            let isAll = isEmpty && waitingLetters.isEmpty
+            // Passing damage may be the last there was to do: then no event says so.
+            let isNew = spool.isEmptySeen.exchange(isAll, ordering: .relaxed) != isAll
+            guard spool.countSeen.exchange(heard, ordering: .releasing) != heard || isNew else { return }
             spool.laneBell.ring()
         }
 
@@ -347,15 +355,14 @@ package final class Spool: Sendable {
 
         /// Writes what waits, as far as there is room, some MiB a turn.
         private func write(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
-            guard let store, !waiting.isEmpty, retryAt.map({ now >= $0 }) ?? true else { return false }
+            guard let store, !waiting.isEmpty, retryAt == nil else { return false }
             var (done, failure): (Int, SystemError?) = (0, nil)
             do throws(SystemError) {
-                retryAt = nil
                 var room = try store.room()
                 let milliseconds = Machine.wallMilliseconds()
                 for write in waiting where store.unsyncedBytes < Self.mostUnsynced || sync == .never {
-                    guard write.size + 4096 <= room else { break }
-                    room -= write.size + 4096
+                    guard write.size <= room else { break }
+                    room -= write.size
                     let location = try unsafe store.append(
                         write.record,
                         write.data,
@@ -380,7 +387,9 @@ package final class Spool: Sendable {
         private func fail(_ message: Logger.Message, _ error: SystemError, _ now: ContinuousClock.Instant) {
             retryAt = now + backoff.next(chance: random.nextUnit())
             log.error(message, metadata: ["reason": "\(error)"])
-            guard let store, store.hasFailedSync, let lost = store.abandonUnsynced() else { return }
+            guard let store, store.hasFailedSync else { return }
+            // Without syncs the lane has given up everything already.
+            guard let lost = store.abandonUnsynced(isOnlyCopy: sync == .never) else { return }
             // What the sync covered is written again.
             func isLost(_ location: SpoolLocation) -> Bool {
                 location.segment == lost.segment && location.offset >= lost.offset
@@ -402,7 +411,7 @@ package final class Spool: Sendable {
         }
 
         private func syncIfDue(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
-            guard let store, let due = syncDue, now >= due, retryAt.map({ now >= $0 }) ?? true else { return false }
+            guard let store, let due = syncDue, now >= due, retryAt == nil else { return false }
             do throws(SystemError) { try store.sync() } catch {
                 fail("the spool cannot be synced, writing again", error, now)
                 return false
@@ -417,7 +426,7 @@ package final class Spool: Sendable {
 
         /// Hands out owed records, as far as the lane wants them.
         private func read(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
-            guard let store, wanted > 0, !isStopping else { return false }
+            guard let store, wanted > 0, !isStopping, readAt == nil else { return false }
             var bytes = 0
             do throws(SystemError) {
                 while bytes < wanted, let owed = try store.takeOwed(unsynced: sync == .never) {
@@ -426,7 +435,7 @@ package final class Spool: Sendable {
                 }
             } catch {
                 log.error("the spool cannot be read, trying again", metadata: ["reason": "\(error)"])
-                Machine.sleep(.milliseconds(200))
+                readAt = now + .milliseconds(500)
             }
             if store.damagedBytes > damagedTold {
                 log.error(
@@ -454,7 +463,7 @@ package final class Spool: Sendable {
         }
 
         private func bury(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
-            guard !waitingLetters.isEmpty, retryAt.map({ now >= $0 }) ?? true else { return false }
+            guard !waitingLetters.isEmpty, retryAt == nil else { return false }
             var buried: [Event] = []
             do throws(SystemError) {
                 for (token, letter) in waitingLetters {
@@ -471,9 +480,11 @@ package final class Spool: Sendable {
                 }
                 try letters.value.sync()
             } catch {
+                letters.value.takeBack()
                 fail("dead letters cannot be written, trying again", error, now)
                 return false
             }
+            backoff.reset()
             events += buried
             waitingLetters.removeAll()
             return true
@@ -489,6 +500,7 @@ package final class Spool: Sendable {
                 if !waiting.isEmpty || spool.roomSeen.now == 0 { consider(retryAt ?? .now + .seconds(1)) }
             }
             if !waitingLetters.isEmpty { consider(retryAt) }
+            consider(readAt)
             spool.bell.prepareToSleep()
             let hasMail = spool.inbox.withLock { $0.count != heard || $0.isStopping || $0.wanted > wanted }
             if !hasMail { spool.bell.wait(atMost: wake.map { max(.zero, $0 - .now) }) }
@@ -499,11 +511,13 @@ package final class Spool: Sendable {
         private func finish(_ events: inout [Event]) {
             guard let store else { return }
             do throws(SystemError) {
-                try store.closeActive()
+                // Told also when there is no room for the index.
+                try store.sync()
                 for (write, location) in unsynced {
                     events.append(.written(token: write.token, location, isSafe: true))
                 }
                 unsynced.removeAll()
+                try store.closeActive()
                 _ = try store.settle()
             } catch { log.error("the spool could not be finished", metadata: ["reason": "\(error)"]) }
         }
