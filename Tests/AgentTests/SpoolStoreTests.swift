@@ -343,8 +343,7 @@ import Testing
             let origins = (0..<500).map { index in
                 SpoolRecord.Origin(
                     input: "app",
-                    device: 1 << 63,
-                    inode: (1 << 63) + UInt64(number * 500 + index),
+                    source: UInt32(number * 500 + index),
                     first: 1 << 62,
                     end: 1 << 62 + 1,
                     records: 1

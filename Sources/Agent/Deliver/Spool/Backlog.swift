@@ -152,7 +152,7 @@ final class Backlog {
         delivered.removeAll(keepingCapacity: true)
     }
 
-    /// Takes the spool's events and returns the aggregates that came back.
+    /// Takes the spool's events and returns the aggregates that came back, or found no place there.
     func exchange(_ pool: BufferPool, now: ContinuousClock.Instant) -> [SealedAggregate] {
         var back: [SealedAggregate] = []
         for event in spool.takeEvents() {
@@ -166,6 +166,11 @@ final class Backlog {
                 }
                 settlement.copied(aggregate, at: location, isSafe: isSafe)
                 if !isHeld { settlement.handOver(aggregate) }
+            case .refused(let token):
+                guard let (aggregate, isHeld) = writing.removeValue(forKey: token) else { continue }
+                aggregate.origin.hasCopy = false
+                // What is held is on its way nevertheless.
+                if !isHeld { back.append(aggregate) }
             case .owed(let owed):
                 let aggregate = SealedAggregate(
                     restored: owed.bytes.span.extracting(owed.data),

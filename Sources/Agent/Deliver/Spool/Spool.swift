@@ -45,6 +45,8 @@ package final class Spool: Sendable {
     package enum Event: Sendable {
         /// A copy is written; `isSafe` when it outlives a crash.
         case written(token: Int, SpoolLocation, isSafe: Bool)
+        /// No copy is written.
+        case refused(token: Int)
         /// A record that is to be sent.
         case owed(SpoolStore.Owed)
         /// A dead letter has found its place, or none.
@@ -330,7 +332,8 @@ package final class Spool: Sendable {
             // Passing damage may be the last there was to do: then no event says so.
             let isNew = spool.isEmptySeen.exchange(isAll, ordering: .relaxed) != isAll
             guard spool.countSeen.exchange(heard, ordering: .releasing) != heard || isNew else { return }
-            spool.laneBell.ring()
+            // Always: the lane may have looked before this, and not have said yet that it sleeps.
+            spool.laneBell.ringAlways()
         }
 
         private func takeInbox() {
@@ -356,12 +359,15 @@ package final class Spool: Sendable {
         /// Writes what waits, as far as there is room, some MiB a turn.
         private func write(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
             guard let store, !waiting.isEmpty, retryAt == nil else { return false }
-            var (done, failure): (Int, SystemError?) = (0, nil)
+            var (done, isFull, failure): (Int, Bool, SystemError?) = (0, false, nil)
             do throws(SystemError) {
                 var room = try store.room()
                 let milliseconds = Machine.wallMilliseconds()
                 for write in waiting where store.unsyncedBytes < Self.mostUnsynced || sync == .never {
-                    guard write.size <= room else { break }
+                    guard write.size <= room else {
+                        isFull = true
+                        break
+                    }
                     room -= write.size
                     let location = try unsafe store.append(
                         write.record,
@@ -381,7 +387,14 @@ package final class Spool: Sendable {
             } catch { failure = error }
             waiting.removeFirst(done)
             if let failure { fail("the spool cannot be written, trying again", failure, now) }
+            if isFull || failure != nil { refuse(&events) }
             return done > 0
+        }
+
+        /// Gives back what the disk does not take now: the lane sends it, or tries again.
+        private func refuse(_ events: inout [Event]) {
+            for write in waiting { events.append(.refused(token: write.token)) }
+            waiting.removeAll(keepingCapacity: true)
         }
 
         private func fail(_ message: Logger.Message, _ error: SystemError, _ now: ContinuousClock.Instant) {
@@ -390,7 +403,7 @@ package final class Spool: Sendable {
             guard let store, store.hasFailedSync else { return }
             // Without syncs the lane has given up everything already.
             guard let lost = store.abandonUnsynced(isOnlyCopy: sync == .never) else { return }
-            // What the sync covered is written again.
+            // What the sync covered is nowhere safe.
             func isLost(_ location: SpoolLocation) -> Bool {
                 location.segment == lost.segment && location.offset >= lost.offset
             }
@@ -414,6 +427,7 @@ package final class Spool: Sendable {
             guard let store, let due = syncDue, now >= due, retryAt == nil else { return false }
             do throws(SystemError) { try store.sync() } catch {
                 fail("the spool cannot be synced, writing again", error, now)
+                refuse(&events)
                 return false
             }
             for (write, location) in unsynced {

@@ -72,7 +72,7 @@ package enum SpoolSegment {
         package var damaged: [Range<UInt64>] = []
 
         /// Bytes of the index at most, without damage.
-        var endingBound: Int { 512 + 512 * (files.count + amounts.count) }
+        var endingBound: Int { 512 + 512 * (sources.count + amounts.count) }
 
         /// Whether a segment whose records end at `end` can hold this: a good checksum does not make it true.
         func isPlausible(before end: UInt64) -> Bool {
