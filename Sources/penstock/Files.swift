@@ -36,7 +36,9 @@ struct Files: ParsableCommand {
         // The state knows a file by its own name, not by a link's.
         let paths = paths.map { Folder.targets(of: $0).last ?? $0 }
         if !paths.isEmpty {
-            files.removeAll { !paths.contains($0.path) }
+            // Of the files that had a rotated name one after the other, the present one is meant.
+            let present = Set(files.lazy.filter { $0.size != nil }.map(\.path))
+            files.removeAll { !paths.contains($0.path) || $0.size == nil && present.contains($0.path) }
             for path in paths where !files.contains(where: { $0.path == path }) {
                 isComplete = false
                 if !quiet { StandardError.write("penstock: \(path) is not tailed, or not by this name\n") }

@@ -133,6 +133,27 @@ def test_files_tells_what_is_delivered_and_its_exit_code_lets_a_script_delete(
         assert (result.returncode, result.stdout, result.stderr) == (code, b"", b"")
 
 
+def test_files_answers_for_the_file_that_has_a_rotated_name_now(
+    penstock, start_local, make_agent, logs, tmp_path
+):
+    server = start_local("logs:1")
+    source = oracle.Source(1)
+    path, rotated = logs / "app.log", logs / "app.log.1"
+    agent = make_agent(path, server.url, "logs")
+    for _ in range(3):
+        # The one before is gone; the state still knows it, because a file system may come back.
+        if rotated.exists():
+            rotated.rename(tmp_path / f"gone-{source.written}")
+        source.write(path, 100)
+        assert agent.once().process.returncode == 0
+        path.rename(rotated)
+        source.write(path, 1)
+        assert agent.once().process.returncode == 0
+        assert penstock("files", "--config", agent.config, "--quiet", rotated).returncode == 0
+    rotated.unlink()
+    assert penstock("files", "--config", agent.config, "--quiet", rotated).returncode == 1
+
+
 def test_files_never_calls_another_file_under_the_same_name_delivered(
     penstock, local_kinesis, stream, make_agent, logs
 ):
