@@ -490,6 +490,7 @@ struct FileFinder: ~Copyable {
         }
         // What only got the inode of a rotated file is nobody's that any pattern asks for.
         if !isRotated, files[Identity(status)] == nil {
+            if try mayBeCopyInTheMaking(file, status, path) { return }
             try begin(file, path, target: target, status, at: 0, isRotated: false)
         }
     }
@@ -623,7 +624,8 @@ struct FileFinder: ~Copyable {
                 if mayBe {
                     mayBe = try other.holds(FileMark.end(of: file, before: status.size), before: status.size)
                 }
-                if !mayBe, status.size >= other.offset, try !other.isUntouched() {
+                // Its size after that, which is the copy's whole: it may have grown since it was looked at.
+                if !mayBe, try !other.isUntouched(), try file.status().size >= other.offset {
                     mayBe = try other.mark.fits(file, checkpoints.lastEnd(of: other.source))
                 }
             } catch { tell(other.path, error.reason) }
