@@ -135,9 +135,11 @@ class FileSender:
             stopping.wait(chance.uniform(0, 0.06))
         os.close(self._file)
 
-    def left_open(self, state):
+    def left_open(self, state, but=()):
         stretches = []
         for text in list(self._texts):
+            if text in but:
+                continue
             first = text.delivered(state.position(text.head) or 0)
             if first < text.end:
                 stretches.append((self.source.number, first, text.end))
@@ -262,32 +264,34 @@ class CopyTruncating(Renaming):
 
 
 class Packing(Renaming):
-    """logrotate's `create` and `compress`.
+    """logrotate's `create` and `compress`: files are packed whether the agent has finished them or not."""
 
-    With `unfinished`, files are packed whether the agent has finished them or not.
-    """
-
-    def __init__(self, *arguments, unfinished, **options):
+    def __init__(self, *arguments, **options):
         super().__init__(*arguments, matches_rotated=False, **options)
-        self._unfinished = unfinished
+
+    def left_open(self, state):
+        # A packed file that the agent has forgotten is finished: no pattern leads to it.
+        forgotten = [
+            file.text for file in list(self.rotated) if file.is_packed and state.position(file.text.head) is None
+        ]
+        return super().left_open(state, forgotten)
 
     def _tidy(self, file):
-        if file.is_packed:
-            # A packed file that was finished as a plain one needs no question.
-            if not self._unfinished or self._ask(file):
-                self._delete(file)
-        elif self._unfinished and self._chance.random() < 0.5 or self._ask(file):
+        if not file.is_packed:
             self._pack(file)
+        elif self._state().position(file.text.head) is None:
+            # Read to its end; what the spool has of it may not have come yet.
+            self._delete(file)
 
     def _pack(self, file):
         self.counts["packed"] += 1
+        position = self._state().position(file.text.head)
+        self.counts["packed before it was finished"] += file.text.delivered(position or 0) < file.text.end
         packed = file.path + ".gz"
         with open(file.path, "rb") as source, gzip.open(packed, "xb", 1) as target:
             shutil.copyfileobj(source, target, 1 << 16)
         os.unlink(file.path)
         file.path, file.is_packed = packed, True
-        if not self._unfinished:
-            self._forget(file)
 
 
 class Dated(FileSender):
