@@ -120,7 +120,7 @@ package final class SpoolStore {
         found.positionWasLost = position.isDamaged && !numbers.isEmpty
         for number in numbers {
             let newer: Int?
-            do throws(SystemError) { newer = try open(number, isLast: number == numbers.last) } catch {
+            do throws(SystemError) { newer = try open(number) } catch {
                 throw .system(error)
             }
             if let newer { throw .newer(path: path(number), version: newer) }
@@ -132,7 +132,7 @@ package final class SpoolStore {
     /// Takes in one segment of an earlier run.
     ///
     /// - Returns: the segment's version, when it is one that we do not know.
-    private func open(_ number: UInt64, isLast: Bool) throws(SystemError) -> Int? {
+    private func open(_ number: UInt64) throws(SystemError) -> Int? {
         let (path, name, start) = (path(number), SpoolSegment.name(number), position.value)
         guard number >= start.segment else {
             try remove(name)
@@ -144,9 +144,10 @@ package final class SpoolStore {
         let header = SpoolSegment.readHeader(first.span)
         if case .newer(let version) = header { return version }
         guard case .good(number, _) = header else {
-            // The newest may never have been synced: nothing was promised of it.
+            // The newest may never have been synced, nor one that was given up after a failed sync: nothing was promised
+            // of it.
             let wasSafe = try SpoolSegment.holdsSafeRecord(box.file, size: size)
-            if isLast, !wasSafe {
+            if !wasSafe {
                 self.found.torn += size
                 try remove(name)
             } else {
