@@ -247,7 +247,7 @@ package enum SpoolSegment {
 
     /// Whether something in a segment says that a record of it was safe.
     static func holdsSafeRecord(_ file: borrowing ReadableFile, size: UInt64) throws(SystemError) -> Bool {
-        if try readEnding(of: file, size: size) != nil { return true }
+        if let ending = try readEnding(of: file, size: size) { return ending.contents.records > 0 }
         var at = try nextRecord(of: file, from: SpoolIndex.begin, before: size)
         while let offset = at {
             guard let bytes = try record(of: file, at: offset, before: size) else { return false }
