@@ -172,6 +172,8 @@ class Judge:
                 if self._counts[source].copies[number] > self._counts[source].allowed[number]
             ]
             self._suspects.clear()
+        corrupted = self.corrupted
+        assert not corrupted, f"{where}: nobody wrote {corrupted[:3]}"
         assert not unexplained, f"{where}: more often than explained: {ranges(unexplained)}"
         assert not self._broken, f"{where}: said to be delivered, and not there: {self._broken[:5]}"
 
@@ -182,10 +184,13 @@ class Judge:
         with self._lock:
             self._promises.append((source, first, end))
 
+    @property
+    def corrupted(self):
+        return self._corrupted + [data for _, tally in self._shards for data in tally.corrupted]
+
     def verdict(self):
         self.read()
         lost, unexplained, duplicated = [], [], 0
-        corrupted = self._corrupted + [data for _, tally in self._shards for data in tally.corrupted]
         for source in self._sources:
             count = self._counts[source.number]
             count.grow(source.written)
@@ -199,7 +204,7 @@ class Judge:
                     if copies > allowed:
                         unexplained.append((source.number, number, copies, allowed))
         return Verdict(
-            written=sum(source.written for source in self._sources), arrived=self.arrived, lost=lost, corrupted=corrupted,
+            written=sum(source.written for source in self._sources), arrived=self.arrived, lost=lost, corrupted=self.corrupted,
             misrouted=sum(tally.misrouted for _, tally in self._shards), duplicated=duplicated, unexplained=unexplained,
             broken_promises=self._broken,
         )

@@ -24,7 +24,7 @@ import oracle
 
 _HEAD = 1024
 # Lines of the largest burst.
-BURST = 40_000
+BURST = 30_000
 
 
 class State:

