@@ -36,6 +36,9 @@ class Exchange:
         # Records that Kinesis has stored, and whether the agent was told so, all of it and in time.
         self.stored = []
         self.is_told = False
+        self.began = time.monotonic()
+        # When the agent could first know that this call told it nothing.
+        self.failed = None
 
     def pass_on(self, kept=None):
         """Forwards the call, or only the records at the indices `kept`; returns status, type and body of the answer."""
@@ -63,6 +66,8 @@ class Exchange:
     def answer(self, status, content_type, body, true=False, cut=None):
         """Answers; with `cut`, only so many bytes of the body come, and then the connection ends."""
         handler = self._handler
+        if not true:
+            self._fails()
         handler.send_response(status)
         handler.send_header("Content-Type", content_type)
         handler.send_header("Content-Length", str(len(body)))
@@ -80,8 +85,12 @@ class Exchange:
         refusal = wire.error(self.request, status, code, "injected")
         self.answer(status, refusal.headers["Content-Type"], refusal.body)
 
+    def _fails(self):
+        self.failed = self.failed or time.monotonic()
+
     def reset(self):
         handler = self._handler
+        self._fails()
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.close_connection = True
         handler.connection.close()
@@ -210,19 +219,21 @@ class FaultyKinesis:
     """A Kinesis that fails now and then: passes calls on to a good one.
 
     `likelihood` is a call's, from 0 to 1. What a call stored without the agent's knowledge is handed to `may_repeat`, line
-    by line as (source, number). An answer later than `in_time` seconds may have come too late for the agent.
+    by line as (source, number). The agent waits `timeout` seconds for an answer; one that took half of it may have come too
+    late.
     """
 
-    def __init__(self, url, chance, may_repeat, in_time):
+    def __init__(self, url, chance, may_repeat, timeout):
         self._behind = urllib.parse.urlsplit(url).netloc
-        self._chance, self._may_repeat, self._in_time = chance, may_repeat, in_time
+        self._chance, self._may_repeat, self._timeout = chance, may_repeat, timeout
         self.likelihood = 0.0
         self.counts = collections.Counter()
         # Lines stored without the agent's knowledge.
         self.repeatable = 0
-        self._is_agent_dead = False
+        # When the agent was found dead.
+        self._death = None
         self._lock = threading.Lock()
-        self._open = set()
+        self._open, self._cut = set(), set()
         self._server = None
         self._rise = None
         self._up(0)
@@ -241,11 +252,14 @@ class FaultyKinesis:
             def setup(self):
                 super().setup()
                 self.behind = http.client.HTTPConnection(owner._behind, timeout=30)
-                with owner._lock:
-                    owner._open.add(self.connection)
 
             def do_POST(self):
                 owner._handle(self)
+
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def finish(self):
                 with contextlib.suppress(OSError, ValueError):
@@ -253,6 +267,7 @@ class FaultyKinesis:
                 self.behind.close()
                 with owner._lock:
                     owner._open.discard(self.connection)
+                    owner._cut.discard(self.connection)
 
             def log_message(self, *_):
                 pass
@@ -260,6 +275,12 @@ class FaultyKinesis:
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 128
+
+            def process_request(self, request, address):
+                # In the order in which they were let in, before a thread has them.
+                with owner._lock:
+                    owner._open.add(request)
+                super().process_request(request, address)
 
             def handle_error(self, *_):
                 pass  # the agent may go away at any time
@@ -273,6 +294,7 @@ class FaultyKinesis:
         self._server.server_close()
         with self._lock:
             connections = list(self._open)
+            self._cut.update(connections)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -308,10 +330,13 @@ class FaultyKinesis:
     def settle(self, timeout=15):
         """The agent is dead: waits until nothing of it is on its way to Kinesis."""
         with self._lock:
-            self._is_agent_dead = True
-        # Who waited to be let in stands before this one.
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self._port), timeout).close()
+            self._death = time.monotonic()
+        # Who gets an answer knows that everybody who came before was let in.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            last = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
+            last.request("GET", "/")
+            last.getresponse().read()
+            last.close()
         deadline = time.monotonic() + timeout
         while not self.is_idle:
             assert time.monotonic() < deadline, "a dead agent's call does not end"
@@ -319,18 +344,17 @@ class FaultyKinesis:
 
     def agent_starts(self):
         with self._lock:
-            self._is_agent_dead = False
+            self._death = None
 
     # A call
 
     def _handle(self, handler):
-        began = time.monotonic()
         length = int(handler.headers["Content-Length"] or 0)
         body = handler.rfile.read(length)
         if len(body) < length:
             handler.close_connection = True
             return
-        request = wire.Request(0, 0, handler.command, handler.path, list(handler.headers.items()), body, began)
+        request = wire.Request(0, 0, handler.command, handler.path, list(handler.headers.items()), body, time.monotonic())
 
         def forward(request, body):
             headers = {name: value for name, value in request.headers if name.lower() not in ("host", "content-length")}
@@ -351,9 +375,19 @@ class FaultyKinesis:
             exchange.is_told = False
             handler.close_connection = True
         finally:
-            is_told = exchange.is_told and time.monotonic() - began < self._in_time
-            # What a dead agent had in flight is told by what it left, not by us.
-            if exchange.stored and not is_told and not self._is_agent_dead:
+            is_told = exchange.is_told and time.monotonic() - exchange.began < self._timeout / 2
+            if exchange.stored and not is_told and self._may_come_again(exchange, handler.connection):
                 lines = [oracle.parse(data) for data in wire.user_data(exchange.stored)]
                 self.repeatable += len(lines)
                 self._may_repeat([line for line in lines if line is not None])
+
+    def _may_come_again(self, exchange, connection):
+        """Whether the agent, as long as it lived, may have sent this call once more.
+
+        What a dead agent still had in flight is told by what it left, not by us.
+        """
+        with self._lock:
+            death, is_cut = self._death, connection in self._cut
+        if death is None or is_cut:
+            return True
+        return (exchange.failed or exchange.began + self._timeout) < death

@@ -82,8 +82,9 @@ class Judge:
         self._counts = {source.number: _Count() for source in sources}
         self._corrupted = []
         self._promises, self._broken = [], []
-        # Lines that had come more often than they might when they were read; a fault may yet explain them.
-        self._suspects = set()
+        # Lines that had come more often than they might when they were read; a fault may yet explain them. With when
+        # they came last, and before.
+        self._suspects = {}
         self._epoch = time.time()
         self._lock = threading.Lock()
         self.arrived = 0
@@ -122,9 +123,9 @@ class Judge:
             if count.copies[number] == 0:
                 self.arrived += 1
             count.copies[number] = min(255, count.copies[number] + 1)
-            count.arrivals[number] = arrival
             if count.copies[number] > count.allowed[number]:
-                self._suspects.add((source, number))
+                self._suspects[source, number] = (count.arrivals[number], arrival)
+            count.arrivals[number] = arrival
 
     # What may come again
 
@@ -167,15 +168,23 @@ class Judge:
     def require_no_surprise(self, where):
         """All that came is explained by what was told before."""
         with self._lock:
-            unexplained = [
-                (source, number) for source, number in self._suspects
+            suspects, self._suspects = self._suspects, {}
+            unexplained = {
+                (source, number): when for (source, number), when in suspects.items()
                 if self._counts[source].copies[number] > self._counts[source].allowed[number]
-            ]
-            self._suspects.clear()
+            }
         corrupted = self.corrupted
         assert not corrupted, f"{where}: nobody wrote {corrupted[:3]}"
-        assert not unexplained, f"{where}: more often than explained: {ranges(unexplained)}"
+        assert not unexplained, f"{where}: more often than explained: {ranges(unexplained)}; " + self._times(unexplained)
         assert not self._broken, f"{where}: said to be delivered, and not there: {self._broken[:5]}"
+
+    def _times(self, lines):
+        now = time.time() - self._epoch
+        before, last = zip(*lines.values())
+        return (
+            f"came {now - max(before):.2f} to {now - min(before):.2f} s ago, and "
+            f"{now - max(last):.2f} to {now - min(last):.2f} s ago again"
+        )
 
     # What was promised
 

@@ -13,7 +13,7 @@ from conftest import until
 def test_what_a_fault_stores_is_acknowledged_or_may_come_again(local_kinesis, stream, chance, monkeypatch, fault):
     monkeypatch.setattr(faults, "FAULTS", [fault])
     unknown = []
-    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), unknown.extend, in_time=5)
+    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), unknown.extend, timeout=10)
     kinesis.likelihood = 1
     source = oracle.Source(1)
     records = [{"PartitionKey": "a", "Data": line.rstrip(b"\n")} for line in source.lines(20)]

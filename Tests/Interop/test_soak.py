@@ -23,7 +23,7 @@ from conftest import BINARY, environment
 
 SECONDS = float(os.environ.get("PENSTOCK_SOAK", 300))
 KILLS = max(5, round(SECONDS * 200 / 300))
-# The longest wait of the agent for an answer; one that took half of it may have come too late.
+# The longest wait of the agent for an answer, in seconds.
 TIMEOUT = 1.5
 # A checkpoint a second, and what a busy machine takes to write it.
 CHECKPOINT_AGE = 3.0
@@ -31,13 +31,13 @@ CHECKPOINT_AGE = 3.0
 
 class Soak:
     def __init__(self, server, make_agent, folder, chance):
-        self.chance = chance
+        self.chance, self._server = chance, server
         self.counts = collections.Counter()
         self.agent = make_agent([], "", "logs", agent={"shutdown_timeout": "4s"}, timeout="1500ms", connect_timeout="500ms")
         self.is_alive = False
         self.senders = self._make_senders(folder)
         self.judge = judge.Judge(server.url, "logs", [sender.source for sender in self.senders])
-        self.kinesis = faults.FaultyKinesis(server.url, self._dice(), self.judge.allow, in_time=TIMEOUT / 2)
+        self.kinesis = faults.FaultyKinesis(server.url, self._dice(), self.judge.allow, timeout=TIMEOUT)
         self.agent.output["endpoint"] = self.kinesis.url
         self._configure()
         # The agent's own is written again and again.
@@ -143,6 +143,8 @@ class Soak:
             self.kinesis.stop()
 
     def check(self):
+        code = self._server.process.poll()
+        assert code is None, f"the embedded Kinesis ended with {code}"
         if self._faults:
             raise self._faults[0]
 
@@ -151,7 +153,7 @@ class Soak:
     def live(self, seconds, ends_gently):
         is_disturbed = self._configure_life()
         if self.spooled > 2 * senders.BURST:
-            # Lives of less than a second cannot note what they have delivered of a spool, and only add to it.
+            # Very short lives only add to it.
             seconds, is_disturbed = max(seconds, 3), False
             self.kinesis.rise()
             self.kinesis.likelihood = self.agent.output["rate_limit"] = 0

@@ -556,7 +556,14 @@ struct FileFinder: ~Copyable {
         }
         // The entry's own text of it, where it is the same.
         let path = known.entry.path == path ? known.entry.path : path
-        let file = TailedFile(source: known.entry.id, file, path: path, status: status, offset: known.offset)
+        let file = TailedFile(
+            source: known.entry.id,
+            file,
+            path: path,
+            status: status,
+            offset: known.offset,
+            mark: FileMark(known.entry)
+        )
         file.findSkipped(input.onOversize, longest: input.maxRecord)
         try begin(file, target: target, isRotated: isRotated)
     }
@@ -594,7 +601,10 @@ struct FileFinder: ~Copyable {
             ]
         )
         var sha = SHA256()
-        if file.offset > 0 { checkpoints.passed(file.source, file.end(&sha)) }
+        // What is known was compared with the file; since then it may have been truncated.
+        if file.offset > 0, checkpoints.lastEnd(of: file.source).size == 0 {
+            checkpoints.passed(file.source, file.end(&sha))
+        }
         try file.describe(in: checkpoints)
         openings.insert(file.opening)
         count(files: files.count, behind: counted.behind)

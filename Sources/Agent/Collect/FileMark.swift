@@ -34,6 +34,12 @@ struct FileMark: Equatable {
         return try file.bytes(at: offset - count, count: Int(count))
     }
 
+    /// Whether bytes from a file's start may be of the marked one: they are no fewer than its head, and begin with it.
+    func begins(_ bytes: [UInt8]) -> Bool {
+        guard headSize > 0 else { return true }
+        return bytes.count >= headSize && Fingerprint(of: bytes.span.extracting(0..<Int(headSize))) == head
+    }
+
     /// Whether `file` begins with the marked head.
     func hasHead(_ file: borrowing ReadableFile) throws(SystemError) -> Bool {
         guard headSize > 0 else { return false }

@@ -85,9 +85,20 @@ final class TailedFile {
     /// Bytes read at once: from 64 to 256 KiB makes no difference, more is worse.
     static let block = 128 << 10
 
-    init(source: UInt32, _ file: consuming ReadableFile, path: String, status: FileStatus, offset: UInt64) {
+    /// A file to be read from `offset`.
+    ///
+    /// - Parameter mark: what is known of it already.
+    init(
+        source: UInt32,
+        _ file: consuming ReadableFile,
+        path: String,
+        status: FileStatus,
+        offset: UInt64,
+        mark: FileMark = FileMark()
+    ) {
         (self.source, self.path, device, inode) = (source, path, status.device, status.inode)
         (self.offset, size, modified) = (offset, status.size, status.modified)
+        (headSize, head) = (mark.headSize, mark.head)
         // What cannot be read here is told by the first step.
         let end = (try? FileMark.end(of: file, before: offset)) ?? []
         reading = Reading(file, end: end)
@@ -191,7 +202,8 @@ final class TailedFile {
     /// - Returns: another reading of the truncated one, as it was opened.
     func goOn(in copy: consuming ReadableFile, _ path: String, _ status: FileStatus) -> Truncated {
         let old = reading!
-        reading = Reading(copy, end: old.end)
+        let end = try? FileMark.end(of: copy, before: offset)
+        reading = Reading(copy, end: end ?? old.end)
         (self.path, link, device, inode, size) = (path, nil, status.device, status.inode, status.size)
         (partial, isRotated, isDeleted) = (0, true, false)
         return Truncated(reading: old)
@@ -292,10 +304,13 @@ final class TailedFile {
 
     /// Notes name and head in the checkpoints: while the file is short, its head grows.
     func describe(in checkpoints: Checkpoints) throws(SystemError) {
-        if Int(headSize) < FileMark.headBytes, size > UInt64(headSize), let reading {
+        if opening == 0 || Int(headSize) < FileMark.headBytes && size > UInt64(headSize), let reading {
             let bytes = try reading.file.bytes(at: 0, count: FileMark.headBytes)
-            (headSize, head) = (UInt16(bytes.count), Fingerprint(of: bytes.span))
-            opening = Self.opening(bytes)
+            // Truncated a moment ago, it keeps the head by which its copy is found.
+            if mark.begins(bytes) {
+                (headSize, head) = (UInt16(bytes.count), Fingerprint(of: bytes.span))
+                opening = Self.opening(bytes)
+            }
         }
         checkpoints.update(source, path: place, headSize: headSize, head: head)
     }

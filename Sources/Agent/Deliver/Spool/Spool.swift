@@ -265,7 +265,8 @@ package final class Spool: Sendable {
         private var waitingLetters: [(token: Int, letter: DeadLetters.Letter)] = []
         private var wanted = 0
         private var heard = 0
-        private var lastSettle = ContinuousClock.now
+        /// Long ago: a life that lasts less than a period notes what it delivered too.
+        private var lastSettle = ContinuousClock.now - Worker.settlePeriod
         /// Nothing is written before: it has just failed.
         private var retryAt: ContinuousClock.Instant?
         /// The same of reading.
