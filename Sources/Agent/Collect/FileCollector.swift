@@ -119,7 +119,7 @@ package struct FileCollector: ~Copyable {
             }
         }
         if result != .full {
-            for file in finder.compressed where .now <= end {
+            for file in finder.packed.files where .now <= end {
                 let step = inflate(file, &bytes)
                 if step != .end { result = step }
                 if step == .full { break }
@@ -149,11 +149,11 @@ package struct FileCollector: ~Copyable {
                     neededRoom = file.needed
                     return step
                 case .end:
-                    finder.ended(file, nil)
+                    finder.packed.ended(file, nil)
                     return .read(0)
                 }
             }
-        } catch { finder.ended(file, error) }
+        } catch { finder.packed.ended(file, error) }
         return .read(0)
     }
 
@@ -177,7 +177,7 @@ package struct FileCollector: ~Copyable {
             guard step == .end else { return step }
             return try finder.lookAgain(file) ? again(file) : .end
         } catch {
-            finder.tell(file.path, "\(error)")
+            finder.faults.tell(file.path, "\(error)")
             return .end
         }
     }
@@ -200,14 +200,16 @@ package struct FileCollector: ~Copyable {
             input.onOversize,
             &oversize
         )
-        if gaveUp { finder.tell(file.path, "multiline_start takes too long on a line, which counts as not matching") }
+        if gaveUp {
+            finder.faults.tell(file.path, "multiline_start takes too long on a line, which counts as not matching")
+        }
         return step
     }
 
     /// Once more, for what came while we looked; never a third time, so that one busy file cannot hold the turn.
     private mutating func again(_ file: TailedFile) -> TailedFile.Step {
         do { return try block(of: file) } catch {
-            finder.tell(file.path, "\(error)")
+            finder.faults.tell(file.path, "\(error)")
             return .end
         }
     }
@@ -239,7 +241,7 @@ package struct FileCollector: ~Copyable {
                     return step
                 }
             } catch {
-                finder.tell(file.path, "\(error)")
+                finder.faults.tell(file.path, "\(error)")
                 file.giveUpPartial()
             }
         }

@@ -26,24 +26,12 @@ struct FileFinder: ~Copyable {
     private var files: [TailedFile.Identity: TailedFile] = [:]
     private var open: OpenFiles
     /// Packed files of which the rest is read.
-    private(set) var compressed: [CompressedFile] = []
-    /// Which packed files were not what these sources had been, or could not be read.
-    private var tried: Set<Tried> = []
-
-    private struct Tried: Hashable {
-        var source: UInt32
-        var file: TailedFile.Identity
-        var modified: Int64
-    }
-
+    var packed: PackedFiles
+    private var copies: Copies
+    /// What is wrong with paths.
+    let faults: PathFaults
     /// Files to look at again in a while: deleted, nowhere, or rotated with an unfinished line.
     private var waiting: [TailedFile] = []
-    /// How the tailed files begin.
-    private var openings = Openings()
-    /// Paths whose fault has been told, which, and in which scan.
-    private var told: [String: (fault: String, scan: UInt32)] = [:]
-    /// New files that may be copies of tailed ones, with their size at the last change.
-    private var held: [TailedFile.Identity: (path: String, size: UInt64, since: ContinuousClock.Instant)] = [:]
 
     private var folders: WatchedFolders
     /// Searches of folders that have just appeared, or are polled.
@@ -82,10 +70,6 @@ struct FileFinder: ~Copyable {
     private static let wantedShare = 10
     /// How long a rotated file must be quiet before its last line is taken for finished: its writer may still hold it.
     static let rotatedQuiet: Duration = .seconds(5)
-    /// How long a file that looks like a copy of another may stand still before it is taken for a file of its own.
-    private static let copyQuiet: Duration = .seconds(10)
-    /// Files in a folder whose content is compared with a new one's, however little they have in common.
-    private static let fewFiles = 1000
 
     init(
         _ input: Configuration.Input,
@@ -99,6 +83,9 @@ struct FileFinder: ~Copyable {
         (self.counters, self.log) = (counters, log)
         patterns = input.paths.map(Glob.init)
         excludes = input.exclude.map(Glob.init)
+        faults = PathFaults(input.name, counters, log)
+        copies = Copies(checkpoints, faults)
+        packed = PackedFiles(input, checkpoints, faults, log)
         open = OpenFiles(most: input.maxOpenFiles, sharers: input.sharers)
         // What is new to an input that has run before has come since: it is read from its start. And to read once from
         // the end would be to read nothing.
@@ -112,12 +99,12 @@ struct FileFinder: ~Copyable {
     // MARK: when to look
 
     /// There is more to do at once.
-    var isBusy: Bool { scan != nil || !walks.isEmpty || !compressed.isEmpty || ContinuousClock.now >= nextLook }
+    var isBusy: Bool { scan != nil || !walks.isEmpty || !packed.files.isEmpty || ContinuousClock.now >= nextLook }
 
     /// When `work` has something to do, if nothing changes before.
     var nextLook: ContinuousClock.Instant {
         var next = isScanWanted ? wantedScan : nextScan
-        if !waiting.isEmpty || !held.isEmpty { next = min(next, nextWaiting) }
+        if !waiting.isEmpty || copies.holdsAny { next = min(next, nextWaiting) }
         if !folders.polled.isEmpty { next = min(next, nextPoll) }
         return next
     }
@@ -151,7 +138,7 @@ struct FileFinder: ~Copyable {
             for folder in folders.polled { walks += patterns.map { $0.walk(in: folder) } }
             nextPoll = began + max(.seconds(1), lastScan * Self.scanShare)
         }
-        if !waiting.isEmpty || !held.isEmpty, began >= nextWaiting {
+        if !waiting.isEmpty || copies.holdsAny, began >= nextWaiting {
             lookAtWaiting()
             nextWaiting = began + waitingPeriod
         }
@@ -166,7 +153,7 @@ struct FileFinder: ~Copyable {
     /// Lets go of every file: another collector may go on with them.
     mutating func releaseAll() {
         for file in files.values { checkpoints.release(file.source, readTo: file.offset) }
-        for file in compressed { checkpoints.release(file.source, readTo: file.offset) }
+        packed.releaseAll()
         count(files: 0, behind: 0)
     }
 
@@ -189,7 +176,7 @@ struct FileFinder: ~Copyable {
         }
         var seen: Set<String> = []
         for path in names where seen.insert(path).inserted { look(at: path, &lost) }
-        var listings = Listings()
+        var listings = FolderListings()
         for file in lost { follow(file, &listings) }
     }
 
@@ -244,31 +231,15 @@ struct FileFinder: ~Copyable {
     private mutating func describe(_ file: TailedFile) {
         // What cannot be read is told when it is to be read.
         try? file.describe(in: checkpoints)
-        openings.insert(file.opening)
-    }
-
-    /// The inodes of folders, listed once.
-    private struct Listings {
-        private var folders: [String: [UInt64: String]] = [:]
-
-        mutating func path(of inode: UInt64, in folder: String) -> String? {
-            if folders[folder] == nil {
-                let entries = (try? Folder.entries(of: folder)) ?? []
-                folders[folder] = Dictionary(
-                    entries.map { ($0.inode, $0.name) },
-                    uniquingKeysWith: { first, _ in first }
-                )
-            }
-            return folders[folder]?[inode].map { Folder.joined(folder, $0) }
-        }
+        copies.noteOpening(of: file)
     }
 
     /// A file is not where it was, or is not looked for there any more.
-    private mutating func follow(_ file: TailedFile, _ listings: inout Listings) {
+    private mutating func follow(_ file: TailedFile, _ listings: inout FolderListings) {
         guard files[file.identity] === file else { return }
         do {
             if try file.look() { ready.add(file) }
-        } catch { tell(file.path, error.reason) }
+        } catch { faults.tell(file.path, error.reason) }
         if file.isDeleted {
             rotated(file)
             return wait(for: file)
@@ -307,7 +278,7 @@ struct FileFinder: ~Copyable {
             guard files[file.identity] === file else { continue }
             do {
                 if try file.look() || !file.isOpen && file.behind > 0 { ready.add(file) }
-            } catch { tell(file.path, error.reason) }
+            } catch { faults.tell(file.path, error.reason) }
             // Its writer may still hold it: a deleted file must be quiet for a while before it is let go.
             if file.isDeleted, file.isCaughtUp, file.partial == 0, file.isQuiet(for: Self.rotatedQuiet) {
                 log.info(
@@ -322,8 +293,8 @@ struct FileFinder: ~Copyable {
                 wait(for: file)
             }
         }
-        for (identity, copy) in held where .now - copy.since > Self.copyQuiet {
-            if meet(copy.path, mayBeLink: true) != identity { held[identity] = nil }
+        for (identity, path) in copies.quiet {
+            if meet(path, mayBeLink: true) != identity { copies.letGo(identity) }
         }
     }
 
@@ -331,6 +302,7 @@ struct FileFinder: ~Copyable {
 
     private mutating func beginScan() {
         scans &+= 1
+        faults.beginScan()
         isScanWanted = false
         scan = Scan(walks: patterns.reversed().map { $0.walk() })
     }
@@ -379,7 +351,7 @@ struct FileFinder: ~Copyable {
             guard let found = walk.next() else { return true }
             switch found {
             case .step: break
-            case .fault(let fault): tell(fault.path ?? "", "\(fault.reason) (folder)")
+            case .fault(let fault): faults.tell(fault.path ?? "", "\(fault.reason) (folder)")
             case .folder(let folder):
                 folders.add(folder)
                 if scanning { scan!.folders.insert(folder) }
@@ -409,20 +381,18 @@ struct FileFinder: ~Copyable {
     }
 
     private mutating func endScan() {
-        var listings = Listings()
+        var listings = FolderListings()
         for file in Array(files.values) where file.scan != scans { follow(file, &listings) }
         findMissing(&listings)
         count(files: files.count, behind: files.values.reduce(0) { $0 + Int($1.behind) })
-        told = told.filter { $0.value.scan == scans }
-        // What is gone, or is tailed by now, is held no more.
-        held = held.filter { files[$0.key] == nil && (try? FileStatus(of: $0.value.path)).map(Identity.init) == $0.key }
+        faults.endScan()
+        copies.endScan(files)
         folders.keep(scan!.folders, links: scan!.links)
         // Not before every file is known: after a crash in between, those that are not would be new.
         if isFirstScan { checkpoints.markSeen(input.name) }
         // The first one opens and reads every file, which no later one does.
         lastScan = isFirstScan ? min(scan!.spent, Self.mostFirstScan) : scan!.spent
         isFirstScan = false
-        openings = Openings(files.values.lazy.map(\.opening))
         scan = nil
         nextScan = .now + pause
     }
@@ -444,10 +414,10 @@ struct FileFinder: ~Copyable {
             let status = try FileStatus(of: path)
             switch status.kind {
             case .folder:
-                tell(path, "is a folder: match the files in it, like \(path)/*")
+                faults.tell(path, "is a folder: match the files in it, like \(path)/*")
                 return nil
             case .other:
-                tell(path, "is not a regular file, and cannot be tailed")
+                faults.tell(path, "is not a regular file, and cannot be tailed")
                 return nil
             case .regular: break
             }
@@ -459,14 +429,14 @@ struct FileFinder: ~Copyable {
                 return identity
             }
             try open(path, target: targets.last, isRotated: false)
-            told[path] = nil
+            faults.forget(path)
             return identity
         } catch {
             // A file that went while we looked is no fault.
             if !error.isNotFound {
-                tell(path, error.reason)
+                faults.tell(path, error.reason)
             } else if path.unicodeScalars.contains("\u{fffd}") {
-                tell(path, "its name is not UTF-8: rename it")
+                faults.tell(path, "its name is not UTF-8: rename it")
             }
             return nil
         }
@@ -482,15 +452,17 @@ struct FileFinder: ~Copyable {
             return try begin(file, path, target: target, status, as: known, isRotated: isRotated)
         }
         for known in known { try finishCopy(of: known, target ?? path, status) }
+        let isOld = isFirstScan && startsAtEnd
+        // An input that starts at the ends of its files takes each as it finds it.
+        let mayBeCopy = !isRotated && !once && !isOld
         if known.isEmpty {
-            if !isRotated, try mayBeCopyInTheMaking(file, status, path) { return }
-            let isOld = isFirstScan && startsAtEnd
+            if mayBeCopy, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
             let offset = isOld ? status.size : 0
             return try begin(file, path, target: target, status, at: offset, isRotated: isRotated)
         }
         // What only got the inode of a rotated file is nobody's that any pattern asks for.
         if !isRotated, files[Identity(status)] == nil {
-            if try mayBeCopyInTheMaking(file, status, path) { return }
+            if mayBeCopy, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
             try begin(file, path, target: target, status, at: 0, isRotated: false)
         }
     }
@@ -518,7 +490,7 @@ struct FileFinder: ~Copyable {
             "path": "\(path)", "before": "\(entry.path)", "size": "\(status.size)", "offset": "\(entry.position)",
         ]
         let folder = Folder.parent(of: entry.path)
-        if let copy = findCopy(of: FileMark(entry), known.end, in: folder, upTo: known.offset),
+        if let copy = Copies.find(of: FileMark(entry), known.end, in: folder, upTo: known.offset, notIn: files),
             let rest = try? ReadableFile(copy), let size = try? rest.status()
         {
             log.notice(
@@ -526,7 +498,7 @@ struct FileFinder: ~Copyable {
                 metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
             )
             try begin(rest, copy, target: nil, size, as: known, isRotated: true)
-        } else if inflate(entry.id, FileMark(entry), known.end, in: folder, known.offset) {
+        } else if packed.begin(entry.id, FileMark(entry), known.end, in: folder, known.offset) {
             checkpoints.claim(entry.id)
         } else {
             log.warning(
@@ -593,7 +565,7 @@ struct FileFinder: ~Copyable {
         files[file.identity] = file
         open.add(file)
         ready.add(file)
-        held[file.identity] = nil
+        copies.letGo(file.identity)
         log.info(
             "tailing file",
             metadata: [
@@ -606,79 +578,14 @@ struct FileFinder: ~Copyable {
             checkpoints.passed(file.source, file.end(&sha))
         }
         try file.describe(in: checkpoints)
-        openings.insert(file.opening)
+        copies.noteOpening(of: file)
         count(files: files.count, behind: counted.behind)
-    }
-
-    /// Whether a new file may be a copy of one that is tailed in the same folder: `copytruncate` copies first, which takes
-    /// its time, and truncates then.
-    ///
-    /// Such a file is left alone until that one was truncated, when it goes on as the copy; until it has other bytes; or
-    /// until nothing has happened for a while: then it is a file like any other.
-    private mutating func mayBeCopyInTheMaking(
-        _ file: borrowing ReadableFile,
-        _ status: FileStatus,
-        _ path: String
-    ) throws(SystemError) -> Bool {
-        // An input that starts at the ends of its files takes each as it finds it.
-        guard !once, !(isFirstScan && startsAtEnd) else { return false }
-        let identity = Identity(status)
-        let head = try file.bytes(at: 0, count: FileMark.headBytes)
-        // What is empty may become one, and there is nothing to read yet.
-        var mayBe = head.isEmpty && !files.isEmpty
-        for other in mayBe ? [] : neighbours(of: path, head) where !mayBe {
-            do {
-                // While it is being made, a copy is the beginning of the other file, up to its own last byte; once that
-                // one was truncated, it holds what was read.
-                mayBe = try other.begins(with: head)
-                if mayBe {
-                    mayBe = try other.holds(FileMark.end(of: file, before: status.size), before: status.size)
-                }
-                // Its size after that, which is the copy's whole: it may have grown since it was looked at.
-                if !mayBe, try !other.isUntouched(), try file.status().size >= other.offset {
-                    mayBe = try other.mark.fits(file, checkpoints.lastEnd(of: other.source))
-                }
-            } catch { tell(other.path, error.reason) }
-        }
-        if mayBe, let before = held[identity], before.size == status.size, !head.isEmpty {
-            mayBe = .now - before.since <= Self.copyQuiet
-        } else if mayBe {
-            held[identity] = (path, status.size, .now)
-        }
-        if !mayBe { held[identity] = nil }
-        return mayBe
-    }
-
-    /// Tailed files beside a new one that it may be a copy of.
-    private func neighbours(of path: String, _ head: [UInt8]) -> [TailedFile] {
-        let opening = TailedFile.opening(head)
-        guard opening == 0 || openings.mayHold(opening) else { return [] }
-        let folder = Folder.parent(of: path)
-        guard opening == 0, files.count > Self.fewFiles else {
-            let near = files.values.lazy.filter { !$0.isRotated && $0.lies(in: folder) }
-            guard near.prefix(Self.fewFiles + 1).count > Self.fewFiles else { return Array(near) }
-            return Array(near.filter { $0.opening == opening }.prefix(Self.fewFiles))
-        }
-        // Its first bytes do not tell yet: among very many, those whose names it continues, like app.log-20261121 or
-        // app-20261121.log.
-        let name = path.dropFirst(folder.count + 1)
-        let suffix = String(name.lastIndex(of: ".").map { name[$0...] } ?? "")
-        var near: [TailedFile] = []
-        for end in name.indices.dropFirst() {
-            for candidate in [String(name[..<end]), String(name[..<end]) + suffix] {
-                guard let status = try? FileStatus(of: Folder.joined(folder, candidate)),
-                    let file = files[Identity(status)], !file.isRotated, !near.contains(where: { $0 === file })
-                else { continue }
-                near.append(file)
-            }
-        }
-        return near
     }
 
     /// Files of the last run that no pattern matches now: renamed while no agent ran, or gone.
     ///
     /// An entry is kept for a while if its file is not there: its file system may not be mounted yet.
-    private mutating func findMissing(_ listings: inout Listings) {
+    private mutating func findMissing(_ listings: inout FolderListings) {
         var missing: [UInt32] = []
         for known in checkpoints.unclaimed(of: input.name) {
             let entry = known.entry
@@ -692,8 +599,7 @@ struct FileFinder: ~Copyable {
             guard let path, (try? FileStatus(of: path))?.device == entry.device,
                 entry.headSize > 0 || path.hasPrefix(entry.path)
             else {
-                if inflate(known.entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset)
-                {
+                if packed.begin(entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset) {
                     checkpoints.claim(entry.id)
                     continue
                 }
@@ -707,25 +613,13 @@ struct FileFinder: ~Copyable {
                 continue
             }
             // An inode is given again: only the same content makes it the same file.
-            do { try open(path, target: nil, isRotated: !fits(path)) } catch { tell(entry.path, error.reason) }
+            do { try open(path, target: nil, isRotated: !fits(path)) } catch { faults.tell(entry.path, error.reason) }
         }
-        if !tried.isEmpty {
-            let missing = Set(missing)
-            tried = tried.filter { missing.contains($0.source) }
-        }
+        packed.forgetTried(but: missing)
         let expired = checkpoints.missing(missing)
         if expired > 0 {
             log.notice("forgot files that have been gone for long", metadata: ["files": "\(expired)"])
         }
-    }
-
-    /// Logs a path's fault, once until it changes.
-    mutating func tell(_ path: String, _ fault: String) {
-        let isNew = told[path]?.fault != fault
-        told[path] = (fault, scans)
-        guard isNew else { return }
-        counters.collectors.errors.add(1)
-        log.error("file cannot be read", metadata: ["path": "\(path)", "reason": "\(fault)", "input": "\(input.name)"])
     }
 
     // MARK: reading
@@ -749,10 +643,10 @@ struct FileFinder: ~Copyable {
             return true
         } catch {
             if error.isNotFound, !file.isOpen {
-                var listings = Listings()
+                var listings = FolderListings()
                 follow(file, &listings)
             } else {
-                tell(file.path, "\(error)")
+                faults.tell(file.path, "\(error)")
             }
             return false
         }
@@ -767,7 +661,7 @@ struct FileFinder: ~Copyable {
             _ = try file.look()
             restart(file)
         case .other:
-            var listings = Listings()
+            var listings = FolderListings()
             follow(file, &listings)
             return false
         }
@@ -782,7 +676,7 @@ struct FileFinder: ~Copyable {
             ready.add(file)
         }
         try file.describe(in: checkpoints)
-        openings.insert(file.opening)
+        copies.noteOpening(of: file)
         if file.isDeleted || file.isRotated && file.partial > 0 || file.hasPendingLines { wait(for: file) }
         return !file.isCaughtUp
     }
@@ -794,7 +688,8 @@ struct FileFinder: ~Copyable {
     private mutating func restart(_ file: TailedFile) {
         counters.collectors.filesTruncated.add(1)
         let (path, target, offset, identity) = (file.path, file.target, file.offset, file.identity)
-        if let copy = findCopy(of: file.mark, checkpoints.lastEnd(of: file.source), in: file.folder, upTo: offset),
+        let end = checkpoints.lastEnd(of: file.source)
+        if let copy = Copies.find(of: file.mark, end, in: file.folder, upTo: offset, notIn: files),
             let rest = try? ReadableFile(copy), let status = try? rest.status()
         {
             // The old source goes on in the copy: positions mean the same bytes there. What was opened under its name is
@@ -816,11 +711,10 @@ struct FileFinder: ~Copyable {
                 let source = checkpoints.open(entry(of: path, now, at: 0))
                 let fresh = TailedFile(source: source, truncated, path: path, status: now)
                 try begin(fresh, target: target, isRotated: wasRotated)
-            } catch { tell(path, "\(error)") }
+            } catch { faults.tell(path, "\(error)") }
             return
         }
-        let end = checkpoints.lastEnd(of: file.source)
-        let isInflated = inflate(file.source, file.mark, end, in: file.folder, offset)
+        let isInflated = packed.begin(file.source, file.mark, end, in: file.folder, offset)
         let lost = !isInflated && file.most > offset ? file.most - offset : 0
         counters.collectors.bytesLost.add(Int(lost))
         log.warning(
@@ -837,82 +731,5 @@ struct FileFinder: ~Copyable {
             )
         )
         describe(file)
-    }
-
-    // MARK: packed files
-
-    /// Begins to read the rest of a file from its .gz in `folder`, if there is one that begins as it did; the newest of
-    /// several.
-    private mutating func inflate(
-        _ source: UInt32,
-        _ mark: FileMark,
-        _ end: Checkpoints.Entry.End,
-        in folder: String,
-        _ offset: UInt64
-    ) -> Bool {
-        guard input.readCompressed, mark.headSize > 0 else { return false }
-        var candidates: [(path: String, status: FileStatus)] = []
-        for entry in (try? Folder.entries(of: folder)) ?? [] where entry.name.hasSuffix(".gz") {
-            let path = Folder.joined(folder, entry.name)
-            guard let status = try? FileStatus(of: path), status.kind == .regular,
-                !tried.contains(Tried(source: source, file: Identity(status), modified: status.modified))
-            else { continue }
-            candidates.append((path, status))
-        }
-        for (path, status) in candidates.sorted(by: { $0.status.modified > $1.status.modified }) {
-            // Tried once, whatever comes of it; changed, it may be tried again.
-            tried.insert(Tried(source: source, file: Identity(status), modified: status.modified))
-            guard let file = CompressedFile.fits(path, mark) else { continue }
-            log.notice(
-                "file was packed before it was finished, reading the rest from its .gz",
-                metadata: ["path": "\(path)", "offset": "\(offset)"]
-            )
-            compressed.append(CompressedFile(source: source, file, path: path, offset: offset, end: end))
-            return true
-        }
-        return false
-    }
-
-    /// Takes what came of reading a packed file to its end; nil: all of it was read.
-    mutating func ended(_ file: CompressedFile, _ fault: CompressedFile.Fault?) {
-        compressed.removeAll { $0 === file }
-        switch fault {
-        case nil:
-            log.info("packed file is finished", metadata: ["path": "\(file.path)", "size": "\(file.offset)"])
-            return checkpoints.close(file.source, deliveredTo: file.offset)
-        case .other: log.info("packed file is another one", metadata: ["path": "\(file.path)"])
-        case .unreadable(let reason): tell(file.path, "\(reason)")
-        }
-        // Another may fit; and this one, when it has changed.
-        if let entry = checkpoints.entry(of: file.source) {
-            let end = checkpoints.lastEnd(of: file.source)
-            let folder = Folder.parent(of: file.path)
-            if inflate(file.source, FileMark(entry), end, in: folder, file.offset) { return }
-        }
-        checkpoints.release(file.source, readTo: file.offset)
-    }
-
-    /// A file in `folder` that holds what `mark` was read from, up to `offset` at least, has `end` where it was, and is not
-    /// tailed.
-    ///
-    /// The newest of several: the others were made earlier, and hold less.
-    private func findCopy(
-        of mark: FileMark,
-        _ end: Checkpoints.Entry.End,
-        in folder: String,
-        upTo offset: UInt64
-    ) -> String? {
-        var best: (path: String, changed: Int64)?
-        let device = (try? FileStatus(of: folder))?.device ?? 0
-        for entry in (try? Folder.entries(of: folder)) ?? []
-        where files[Identity(device: device, inode: entry.inode)] == nil {
-            let path = Folder.joined(folder, entry.name)
-            guard let status = try? FileStatus(of: path), status.kind == .regular, status.size >= offset,
-                best == nil || status.modified > best!.changed, files[Identity(status)] == nil,
-                let file = try? ReadableFile(path), (try? mark.fits(file, end)) == true
-            else { continue }
-            best = (path, status.modified)
-        }
-        return best?.path
     }
 }
