@@ -38,6 +38,8 @@ struct Lane: ~Copyable {
     /// Bytes of aggregates, open, waiting and in flight, above which the rings are left alone.
     private var memoryBudget: Int
     private var breaker = Breaker()
+    private var window: CallWindow
+    private var suspects = Suspects()
     private var toldFallback = false
     /// Stored where the map does not explain it, until the map is fresh.
     private var awaitingMap: [(aggregate: SealedAggregate, result: PutRecords.Result)] = []
@@ -87,9 +89,10 @@ struct Lane: ~Copyable {
         settlement = Settlement(checkpoints, ledger)
         backlog = Backlog(spool, settlement, counters, log)
         keys = SourceKeys(output.partitionKey, checkpoints)
-        shards = ShardMapLoader(stream: output.stream)
-        pool = BufferPool(mostKept: 8 << 20)
         random = SplitMix64(seed: seed)
+        shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit())
+        window = Self.window(output)
+        pool = BufferPool(mostKept: 8 << 20)
     }
 
     /// Runs until everything is delivered and no more will come, or until it is told to give up.
@@ -204,8 +207,7 @@ struct Lane: ~Copyable {
 
     private mutating func startCalls(_ now: ContinuousClock.Instant) {
         while mayCall(now) {
-            let flush = noMoreWillCome
-            let call = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
+            let call = nextCall(now)
             guard !call.isEmpty else { return }
             counters.lane.calls.add(1)
             if call.allSatisfy(\.isBacklog) { backlogCalls += 1 }
@@ -215,13 +217,24 @@ struct Lane: ~Copyable {
         }
     }
 
+    private mutating func nextCall(_ now: ContinuousClock.Instant) -> [SealedAggregate] {
+        if let apart = suspects.next(hasOthers: true) { return apart }
+        let flush = noMoreWillCome
+        let call = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
+        return call.isEmpty ? suspects.next(hasOthers: false) ?? [] : call
+    }
+
+    private static func window(_ output: Configuration.Output) -> CallWindow {
+        CallWindow(most: output.maxInFlight, mostBytes: output.callMaxSize, timeout: output.timeout, now: .now)
+    }
+
     private func mayCall(_ now: ContinuousClock.Instant) -> Bool {
-        nextCaller == nil && breaker.mayCall(inFlight: caller.inFlight, most: output.maxInFlight, now: now)
+        nextCaller == nil && breaker.mayCall(inFlight: caller.inFlight, most: window.calls, now: now)
     }
 
     /// Half of the calls are kept for live records; a lane that ends leaves the rest to the next run.
     private var mayCallForBacklog: Bool {
-        backlogCalls < max(1, output.maxInFlight / 2) && (control.once || !isStopping)
+        backlogCalls < max(1, window.calls / 2) && (control.once || !isStopping)
     }
 
     private var isStopping: Bool { control.deadline != nil }
@@ -262,11 +275,20 @@ struct Lane: ~Copyable {
     private mutating func takeReplies() {
         var replies: [KinesisCaller.Reply] = []
         caller.replies { replies.append($0) }
+        let wasFull = caller.inFlight + replies.count >= window.calls
         for reply in replies {
             let now = ContinuousClock.now
             switch reply {
-            case .putRecords(let records, let results):
+            case .putRecords(let records, let results, let took):
                 if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
+                let size = records.reduce(0) { $0 + $1.size }
+                window.answered(
+                    after: took,
+                    share: Double(size) / Double(window.callBytes),
+                    isLimited: wasFull,
+                    now: now
+                )
+                suspects.succeeded(records)
                 succeeded()
                 takeResults(Array(zip(records, results)), mapIsFresh: false, now)
             case .control(_, let value, let answer):
@@ -334,18 +356,40 @@ struct Lane: ~Copyable {
     ) {
         counters.lane.callsFailed.add(1)
         control.lastFailure = failure
-        let until = breaker.failed(chance: random.nextUnit(), now: now)
         switch request {
-        case .putRecords(let records):
-            if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
-            if failure.mayHaveArrived {
-                counters.lane.duplicatesPossible.add(records.reduce(0) { $0 + $1.recordCount })
-            }
-            counters.lane.retried.add(records.count)
-            if let staging { note(staging.putBack(records, chance: { nil }, now: now)) }
-        case .control: shards.failed(until: until)
+        case .putRecords(let records): takeFailure(ofSending: records, failure, now)
+        case .control:
+            let until = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
+            shards.failed(until: until)
         }
         log.error(failure.advice, metadata: ["stream": "\(output.stream)", "reason": "\(failure)"])
+    }
+
+    private mutating func takeFailure(
+        ofSending records: [SealedAggregate],
+        _ failure: CallFailure,
+        _ now: ContinuousClock.Instant
+    ) {
+        if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
+        if failure.isTimeout { window.timedOut(now: now) }
+        if failure.mayHaveArrived {
+            counters.lane.duplicatesPossible.add(records.reduce(0) { $0 + $1.recordCount })
+        }
+        counters.lane.retried.add(records.count)
+        if failure.isOfContent {
+            switch suspects.refused(records) {
+            case .parted:
+                // As long as it may be one record among several, the endpoint is not to blame.
+                if records.count > 1 { return }
+                return _ = breaker.failed(isPermanent: true, chance: random.nextUnit(), now: now)
+            case .guilty(let aggregate): return backlog.bury(aggregate, reason: "refused: \(failure)")
+            case .notNow: break
+            }
+        } else {
+            _ = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
+            if suspects.failed(records) { return }
+        }
+        if let staging { note(staging.putBack(records, chance: { nil }, now: now)) }
     }
 
     private mutating func tellFallback() {
@@ -406,11 +450,12 @@ struct Lane: ~Copyable {
             if update.output != output {
                 let isOtherStream = update.output.stream != output.stream
                 output = update.output
+                window = Self.window(output)
                 keys = SourceKeys(output.partitionKey, checkpoints)
                 if let staging {
                     note(staging.rearrange(by: staging.map, for: output, seed: random.next(), now: now))
                 }
-                if isOtherStream { shards = ShardMapLoader(stream: output.stream) }
+                if isOtherStream { shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit()) }
             }
             nextCaller = update.caller ?? nextCaller
         }
@@ -440,15 +485,19 @@ struct Lane: ~Copyable {
             if flush, !staging.aggregator.isEmpty { wake = now }
             if let oldest = staging.aggregator.oldestReceipt { wake = min(wake, oldest + output.linger) }
             // With every call taken, an answer is what to wait for.
-            if nextCaller == nil, caller.inFlight < (breaker.isFailing ? 1 : output.maxInFlight) {
-                let due = staging.batcher.nextDue(now: now, flush: flush, backlogAlone: mayCallForBacklog)
+            if nextCaller == nil, caller.inFlight < (breaker.isFailing ? 1 : window.calls) {
+                let due =
+                    suspects.hasNext(hasOthers: false)
+                    ? now : staging.batcher.nextDue(now: now, flush: flush, backlogAlone: mayCallForBacklog)
                 if let due { wake = min(wake, max(due, breaker.heldUntil ?? due)) }
             }
             if let since = breaker.failingSince, staging.batcher.bytes > output.callMaxSize {
                 wake = min(wake, max(since + Self.spillGrace, now + .milliseconds(100)))
             }
         }
-        if let due = shards.nextDue, nextCaller == nil { wake = min(wake, max(due, breaker.heldUntil ?? due)) }
+        if let due = shards.nextDue(now: now), nextCaller == nil {
+            wake = min(wake, max(due, breaker.heldUntil ?? due))
+        }
         if let deadline = control.deadline { wake = min(wake, deadline) }
         if isDone(now) != nil { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }

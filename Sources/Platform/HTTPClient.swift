@@ -121,6 +121,8 @@ public struct TransportError: Error, Equatable, CustomStringConvertible, Sendabl
     public var mayHaveArrived: Bool
     /// A certificate that did not verify, or a URL that cannot be: trying again will not help.
     public var isPermanent: Bool
+    /// Nothing came in time.
+    public var isTimeout = false
 
     public var description: String { message }
 }
@@ -250,7 +252,12 @@ public final class Transfer {
             CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL,
         ]
         return .failed(
-            TransportError(message: words, mayHaveArrived: sent > 0, isPermanent: permanent.contains(code))
+            TransportError(
+                message: words,
+                mayHaveArrived: sent > 0,
+                isPermanent: permanent.contains(code),
+                isTimeout: code == CURLE_OPERATION_TIMEDOUT
+            )
         )
     }
 

@@ -227,11 +227,11 @@ import Testing
         loader.take(try WireFormat.json.read(page.span), page.span, now: now)
     }
 
-    @Test func `asks page after page, and then rests until a new map is wanted`() throws {
-        var loader = ShardMapLoader(stream: .name("s"))
-        check(loader.nextDue != nil)
+    @Test func `asks page after page, and then rests until a new map is wanted, or for ten minutes`() throws {
+        var loader = ShardMapLoader(stream: .name("s"), chance: 0.5)
+        check(loader.nextDue(now: now) != nil)
         check(loader.nextCall(now: now)?["StreamName"] != nil)
-        check(loader.nextCall(now: now) == nil && loader.nextDue == nil)
+        check(loader.nextCall(now: now) == nil && loader.nextDue(now: now) == nil)
         guard case .more = try Self.take(&loader, Self.page([(1, "10", Self.highest)], next: "t"), now: now) else {
             Issue.record("not more")
             return
@@ -244,24 +244,24 @@ import Testing
             return
         }
         #expect(map.count == 2)
-        #expect(loader.nextCall(now: now) == nil && loader.nextDue == nil)
+        #expect(loader.nextCall(now: now) == nil && loader.nextDue(now: now) == now + .seconds(600))
         loader.refresh()
         loader.refresh()
         // Not in a loop.
-        let due = try #require(loader.nextDue)
+        let due = try #require(loader.nextDue(now: now))
         #expect(due > now && loader.nextCall(now: now) == nil)
         #expect(loader.nextCall(now: due) != nil)
     }
 
     @Test func `what is wanted while it asks is asked for again`() throws {
-        var loader = ShardMapLoader(stream: .name("s"))
+        var loader = ShardMapLoader(stream: .name("s"), chance: 0.5)
         _ = loader.nextCall(now: now)
         loader.refresh()
         guard case .map = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
             Issue.record("not a map")
             return
         }
-        #expect(loader.nextDue != nil)
+        #expect(loader.nextDue(now: now) != nil)
         #expect(loader.nextCall(now: now + .seconds(2)) != nil)
     }
 
@@ -271,13 +271,13 @@ import Testing
         Array("{\"Shards\":[7]}".utf8), Array("{\"Shards\":[{\"ShardId\":\"s-1\"}]}".utf8),
     ])
     func `a list with a gap, or that cannot be read, is asked for again after a second`(page: [UInt8]) throws {
-        var loader = ShardMapLoader(stream: .name("s"))
+        var loader = ShardMapLoader(stream: .name("s"), chance: 0.5)
         _ = loader.nextCall(now: now)
         guard case .unusable = try Self.take(&loader, page, now: now) else {
             Issue.record("usable")
             return
         }
-        #expect(loader.nextDue == now + .seconds(1))
+        #expect(loader.nextDue(now: now) == now + .seconds(1))
         #expect(loader.nextCall(now: now) == nil)
         _ = loader.nextCall(now: now + .seconds(1))
         guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
@@ -288,7 +288,7 @@ import Testing
     }
 
     @Test func `after a failed page the list is begun anew`() throws {
-        var loader = ShardMapLoader(stream: .arn("arn"))
+        var loader = ShardMapLoader(stream: .arn("arn"), chance: 0.5)
         _ = loader.nextCall(now: now)
         _ = try Self.take(&loader, Self.page([(0, "0", "9")], next: "t"), now: now)
         _ = loader.nextCall(now: now)

@@ -6,6 +6,7 @@ was promised to be in the stream, and holds the promise against the stream.
 """
 
 import dataclasses
+import datetime
 import threading
 import time
 from array import array
@@ -179,12 +180,14 @@ class Judge:
         assert not self._broken, f"{where}: said to be delivered, and not there: {self._broken[:5]}"
 
     def _times(self, lines):
-        now = time.time() - self._epoch
+        def moment(seconds):
+            return datetime.datetime.fromtimestamp(self._epoch + seconds, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
+
+        def stretch(times):
+            return f"{moment(min(times))} to {moment(max(times))}"
+
         before, last = zip(*lines.values())
-        return (
-            f"came {now - max(before):.2f} to {now - min(before):.2f} s ago, and "
-            f"{now - max(last):.2f} to {now - min(last):.2f} s ago again"
-        )
+        return f"came at {stretch(before)}, and again at {stretch(last)}"
 
     # What was promised
 

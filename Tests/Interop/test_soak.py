@@ -136,7 +136,9 @@ class Soak:
             assert not thread.is_alive()
         self.check()
 
-    def __exit__(self, *_):
+    def __exit__(self, fault, *_):
+        if fault is not None:
+            self.tell()
         try:
             self.stop()
         finally:
@@ -181,6 +183,12 @@ class Soak:
         self.judge.require_no_surprise(f"run {len(self.agent.runs) - 1}")
         self._bury(run, death, ends_gently, is_disturbed)
         self.check()
+
+    def tell(self):
+        """Prints what led to a fault: the last lives' logs."""
+        for run in self.agent.runs[-3:]:
+            print(f"run {self.agent.runs.index(run)}:\n{run.log[-8000:]}")
+        print(f"faults: {dict(self.kinesis.counts)}; likelihood {self.kinesis.likelihood}; {self.agent.output}")
 
     def _configure_life(self):
         """True if calls may fail."""

@@ -79,6 +79,20 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether a call's content was refused: a record in it may be why.
+    var isOfContent: Bool {
+        guard case .service(let error) = self else { return false }
+        return ["ValidationException", "InvalidArgumentException", "SerializationException", "HTTP 413"].contains(
+            error.code
+        )
+    }
+
+    /// Bytes had left, and no answer came in time.
+    var isTimeout: Bool {
+        guard case .transport(let error) = self else { return false }
+        return error.isTimeout && error.mayHaveArrived
+    }
+
     /// Whether trying again as it is cannot help.
     var isPermanent: Bool {
         switch self {
@@ -110,6 +124,7 @@ public final class KinesisCaller {
     private struct Call {
         var request: Request
         var format: WireFormat
+        let began = ContinuousClock.now
     }
 
     public enum Request {
@@ -119,7 +134,7 @@ public final class KinesisCaller {
     }
 
     public enum Reply {
-        case putRecords([SealedAggregate], [PutRecords.Result])
+        case putRecords([SealedAggregate], [PutRecords.Result], took: Duration)
         case control(String, WireValue, answer: [UInt8])
         case failed(Request, CallFailure)
     }
@@ -234,7 +249,7 @@ public final class KinesisCaller {
                 }
             } catch { return .failed(call.request, .distrusted(error.description)) }
             noteUnderstood(call)
-            return .putRecords(records, results)
+            return .putRecords(records, results, took: .now - call.began)
         case .control(let name, _):
             let answer = transfer.answer.array
             lastFormat = call.format

@@ -53,21 +53,21 @@ package final class Settlement {
         settle([run])
     }
 
-    /// Settles an aggregate: Kinesis has it.
+    /// Settles an aggregate: Kinesis has it, or another place has it for good.
     ///
     /// - Returns: where its copy in the spool lies, which nobody needs any more.
-    package func settle(_ aggregate: SealedAggregate) -> SpoolLocation? {
+    package func settle(_ aggregate: SealedAggregate, in place: Ledger.Place = .delivered) -> SpoolLocation? {
         let origin = aggregate.origin
         origin.unsettled -= 1
         guard origin.unsettled == 0 else { return nil }
         if let copy = origin.copy, let origins = backlog.removeValue(forKey: copy) {
             for origin in origins {
-                ledger.move(origin.amount, of: ledger.number(of: origin.input), from: .spooled, to: .delivered)
+                ledger.move(origin.amount, of: ledger.number(of: origin.input), from: .spooled, to: place)
             }
             if let runs = unsafeCopies.removeValue(forKey: copy) { settle(runs) }
             return copy
         }
-        move(origin.runs, to: .delivered)
+        move(origin.runs, to: place)
         if origin.arePositionsSettled {
             hold(origin.runs, -1)
         } else {
@@ -120,6 +120,14 @@ package final class Settlement {
     package func cameBack(_ location: SpoolLocation, _ origins: [SpoolRecord.Origin]) { backlog[location] = origins }
 
     // MARK: dead letters
+
+    /// Where an aggregate came from: its input, its source's file, and the stretch between its first and last byte.
+    package func place(of aggregate: SealedAggregate) -> (input: String, path: String, first: UInt64, end: UInt64) {
+        let origins = aggregate.origin.copy.flatMap { backlog[$0] } ?? origins(of: aggregate)
+        guard let first = origins.first else { return ("", "", 0, 0) }
+        let end = origins.last { $0.source == first.source }?.end ?? first.end
+        return (first.input, path(of: first.source), first.first, end)
+    }
 
     /// The name of a source's file.
     package func path(of source: UInt32) -> String { checkpoints.entry(of: source)?.path ?? "" }

@@ -16,7 +16,10 @@ package struct ShardMapLoader {
     private var nextToken: String?
     /// When the last whole map came: shards that no map explains must not turn asking into a loop.
     private var lastMap: ContinuousClock.Instant?
+    private let period: Duration
     private static let pause: Duration = .seconds(1)
+    /// A shard that was split takes no records and no evidence comes of its children where nothing is sent to it.
+    private static let period: Duration = .seconds(600)
 
     package enum Taken {
         /// There are further pages.
@@ -25,7 +28,11 @@ package struct ShardMapLoader {
         case unusable(String)
     }
 
-    package init(stream: StreamName) { self.stream = stream }
+    /// - Parameter chance: evenly drawn from 0 to 1: agents that started together do not ask together.
+    package init(stream: StreamName, chance: Double) {
+        self.stream = stream
+        period = Self.period * (0.75 + chance / 2)
+    }
 
     /// Asks for a new map: something does not fit the one we have.
     package mutating func refresh() {
@@ -38,7 +45,7 @@ package struct ShardMapLoader {
 
     /// The parameters of the ListShards call to make now, if one is to be made.
     package mutating func nextCall(now: ContinuousClock.Instant) -> WireValue? {
-        guard case .wanted(let after) = state, after.map({ now >= $0 }) ?? true else { return nil }
+        guard let due = nextDue(now: now), now >= due else { return nil }
         state = .asking(again: false)
         if let nextToken { return .object(["NextToken": .text(nextToken)]) }
         shards = []
@@ -47,10 +54,13 @@ package struct ShardMapLoader {
         ])
     }
 
-    /// When `nextCall` will have something; nil while nothing is wanted.
-    package var nextDue: ContinuousClock.Instant? {
-        guard case .wanted(let after) = state else { return nil }
-        return after ?? .now
+    /// When `nextCall` will have something; nil while a call is out.
+    package func nextDue(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+        switch state {
+        case .idle: lastMap.map { $0 + period }
+        case .wanted(let after): after ?? now
+        case .asking: nil
+        }
     }
 
     package mutating func failed(until: ContinuousClock.Instant) {

@@ -15,13 +15,18 @@ final class Backlog {
     private var isFull = false
     /// Aggregates whose copies are being written: their memory must stay.
     private var writing: [Int: (aggregate: SealedAggregate, isHeld: Bool)] = [:]
-    private var burying: [Int: (run: Run, size: Int)] = [:]
+    private var burying: [Int: (burial: Burial, size: Int)] = [:]
     /// Bytes of dead letters that are on their way to the disk.
     private(set) var bytesBuried = 0
     private var nextToken = 0
     private var delivered: [SpoolLocation] = []
     /// Bytes of aggregates that came back and are not settled.
     private(set) var bytesInMemory = 0
+
+    private enum Burial {
+        case run(Run)
+        case aggregate(SealedAggregate)
+    }
 
     init(_ spool: Spool, _ settlement: Settlement, _ counters: Counters, _ log: Logger) {
         (self.spool, self.settlement, self.counters, self.log) = (spool, settlement, counters, log)
@@ -112,7 +117,7 @@ final class Backlog {
     /// Puts a record among the dead letters; its position settles when it is safe there.
     func bury(_ data: [UInt8], _ run: Run, reason: String, input: String) {
         nextToken += 1
-        burying[nextToken] = (run, data.count)
+        burying[nextToken] = (.run(run), data.count)
         bytesBuried += data.count
         let letter = DeadLetters.Letter(
             reason: reason,
@@ -125,6 +130,17 @@ final class Backlog {
         spool.bury(letter, token: nextToken)
     }
 
+    /// Puts an aggregate among the dead letters that Kinesis will never take.
+    func bury(_ aggregate: SealedAggregate, reason: String) {
+        nextToken += 1
+        burying[nextToken] = (.aggregate(aggregate), aggregate.size)
+        bytesBuried += aggregate.size
+        let (input, path, first, end) = settlement.place(of: aggregate)
+        let data = aggregate.withData { data in unsafe data.withUnsafeBytes { unsafe Array($0) } }
+        let letter = DeadLetters.Letter(reason: reason, input: input, source: path, first: first, end: end, data: data)
+        spool.bury(letter, token: nextToken)
+    }
+
     /// Keeps the shard map on the disk.
     func keep(_ map: ShardMap, of stream: String, at path: String) {
         spool.keep(shardMap: ShardMapFile.encode(map, of: stream), at: path)
@@ -134,9 +150,9 @@ final class Backlog {
     func want(_ bytes: Int) { if spool.owedBytes > 0 || bytes == 0 { spool.want(bytes) } }
 
     /// Settles an aggregate that Kinesis has.
-    func settle(_ aggregate: SealedAggregate) {
+    func settle(_ aggregate: SealedAggregate, in place: Ledger.Place = .delivered) {
         if aggregate.isBacklog { bytesInMemory -= aggregate.size }
-        if let copy = settlement.settle(aggregate) { delivered.append(copy) }
+        if let copy = settlement.settle(aggregate, in: place) { delivered.append(copy) }
     }
 
     /// Says that `piece` took the place of what came back.
@@ -186,9 +202,12 @@ final class Backlog {
                 bytesInMemory += aggregate.size
                 back.append(aggregate)
             case .buried(let token, let isKept):
-                guard let (run, size) = burying.removeValue(forKey: token) else { continue }
+                guard let (burial, size) = burying.removeValue(forKey: token) else { continue }
                 bytesBuried -= size
-                settlement.bury(run, isKept: isKept)
+                switch burial {
+                case .run(let run): settlement.bury(run, isKept: isKept)
+                case .aggregate(let aggregate): settle(aggregate, in: isKept ? .deadLettered : .dropped)
+                }
             }
         }
         return back
