@@ -382,7 +382,9 @@ struct Lane: ~Copyable {
                 // As long as it may be one record among several, the endpoint is not to blame.
                 if records.count > 1 { return }
                 return _ = breaker.failed(isPermanent: true, chance: random.nextUnit(), now: now)
-            case .guilty(let aggregate): return backlog.bury(aggregate, reason: "refused: \(failure)")
+            case .guilty(let aggregate):
+                log.error("Kinesis does not take a record: it goes to the dead letters", metadata: ["reason": "\(failure)"])
+                return backlog.bury(aggregate, reason: "refused: \(failure)")
             case .notNow: break
             }
         } else {

@@ -1,7 +1,9 @@
 """A line that is longer than a record may be goes to the dead letters, whole and recoverable; the others are delivered."""
 
 import json
+import random
 
+import faults
 import oracle
 import pytest
 from conftest import until
@@ -79,3 +81,46 @@ def test_full_dead_letters_drop_what_comes_and_count_it(start_local, make_agent,
     assert size <= 20 << 10
     printed = penstock("files", "-c", agent.config).stdout.decode()
     assert "dead lettered" in printed and "all delivered" in printed
+
+
+@pytest.mark.parametrize("spools", [False, True])
+def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_is_delivered(
+    local_kinesis, stream, make_agent, penstock, logs, chance, monkeypatch, figure, spools
+):
+    """Kinesis refuses a call as a whole for the sake of one record in it, and does not say which."""
+
+    def refuses_poison(exchange):
+        if exchange.is_put and any(b"poison" in record["Data"] for record in exchange.request.records):
+            return exchange.refuse(400, "ValidationException")
+        faults.none(exchange)
+
+    monkeypatch.setattr(faults, "FAULTS", [refuses_poison])
+    monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
+    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
+    kinesis.likelihood = 1
+    source, path = oracle.Source(1), logs / "app.log"
+    poison = [b"poison %d" % number for number in range(3)]
+    for line in poison:
+        source.write(path, 500)
+        with open(path, "ab") as file:
+            file.write(line + b"\n")
+    source.write(path, 500)
+    agent = make_agent(path, kinesis.url, stream, aggregate=False, rate_limit=0)
+    if spools:
+        agent.output["spool"] = {"when": "always", "sync": "always"}
+    run = agent.start()
+    try:
+        until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
+    finally:
+        run.terminate()
+        kinesis.stop()
+    oracle.verify(local_kinesis.url, stream, [source]).require_exact()
+    letters = [
+        json.loads(line)
+        for line in penstock("read", "--dead-letters", "--format", "json", "-c", agent.config).stdout.splitlines()
+    ]
+    assert [letter["text"].encode() for letter in sorted(letters, key=lambda letter: letter["first"])] == poison
+    assert all("ValidationException" in letter["reason"] and letter["source"] == str(path) for letter in letters)
+    account = ledger(agent)
+    assert account["dead_lettered"]["records"] == 3 and account["delivered"]["records"] == 2000
+    figure(f"{kinesis.counts.total()} calls for 2003 records, 3 of them refused")

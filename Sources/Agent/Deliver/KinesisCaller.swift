@@ -65,6 +65,7 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
         case "AccessDeniedException": return "access is denied: allow kinesis:PutRecords and kinesis:ListShards"
         case _ where error.kind == .credentials:
             return "the AWS credentials are not accepted: correct or renew them"
+        case _ where isOfContent: return "Kinesis refuses what is in a call, looking for the record"
         default: return "Kinesis refused a call, trying again"
         }
     }
