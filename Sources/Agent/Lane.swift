@@ -383,7 +383,10 @@ struct Lane: ~Copyable {
                 if records.count > 1 { return }
                 return _ = breaker.failed(isPermanent: true, chance: random.nextUnit(), now: now)
             case .guilty(let aggregate):
-                log.error("Kinesis does not take a record: it goes to the dead letters", metadata: ["reason": "\(failure)"])
+                log.error(
+                    "Kinesis does not take a record: it goes to the dead letters",
+                    metadata: ["reason": "\(failure)"]
+                )
                 return backlog.bury(aggregate, reason: "refused: \(failure)")
             case .notNow: break
             }
