@@ -112,7 +112,11 @@ let package = Package(
             dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC", "Seeded"],
             swiftSettings: strict
         ),
-        .testTarget(name: "LocalKinesisTests", dependencies: ["LocalKinesis", "Kinesis"], swiftSettings: strict),
+        .testTarget(
+            name: "LocalKinesisTests",
+            dependencies: ["LocalKinesis", "Kinesis", "Seeded"],
+            swiftSettings: strict
+        ),
         .testTarget(name: "PlatformTests", dependencies: ["Platform", "Bytes", "Seeded"], swiftSettings: strict),
         .testTarget(
             name: "AgentTests",

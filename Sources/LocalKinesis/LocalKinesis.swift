@@ -42,6 +42,8 @@ public final class LocalKinesis: Sendable {
         public var retention: Duration = .seconds(86_400)
         /// How long a stream that CreateStream makes is CREATING.
         public var creationDelay: Duration = .zero
+        /// How long a stream is UPDATING that a call changes.
+        public var updateDelay: Duration = .zero
 
         public init() {}
     }
@@ -128,7 +130,8 @@ public final class LocalKinesis: Sendable {
                 enforceShardLimits: options.enforceShardLimits,
                 memoryLimit: options.memoryLimit,
                 retention: options.retention,
-                creationDelay: options.creationDelay
+                creationDelay: options.creationDelay,
+                updateDelay: options.updateDelay
             )
         )
         // These are there from the start: created so long ago that they are active.

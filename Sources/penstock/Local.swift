@@ -40,6 +40,12 @@ struct Local: ParsableCommand {
     @Option(help: "How long records are kept.")
     var retention = "24h"
 
+    @Option(help: "How long a stream that CreateStream makes is CREATING.")
+    var creatingFor = "0s"
+
+    @Option(help: "How long a stream is UPDATING that is resharded or changed otherwise.")
+    var updatingFor = "0s"
+
     func run() throws {
         let signals = try StopSignals()
         var options = LocalKinesis.Options()
@@ -59,6 +65,13 @@ struct Local: ParsableCommand {
             throw ValidationError("--retention takes a duration like 24h, not \"\(retention)\"")
         }
         (options.memoryLimit, options.retention) = (bytes, kept)
+        guard let creation = Units.duration(creatingFor) else {
+            throw ValidationError("--creating-for takes a duration like 2s, not \"\(creatingFor)\"")
+        }
+        guard let update = Units.duration(updatingFor) else {
+            throw ValidationError("--updating-for takes a duration like 2s, not \"\(updatingFor)\"")
+        }
+        (options.creationDelay, options.updateDelay) = (creation, update)
         if let accessKey {
             let parts = accessKey.split(separator: ":", maxSplits: 1)
             guard parts.count == 2 else { throw ValidationError("--access-key takes ID:SECRET") }

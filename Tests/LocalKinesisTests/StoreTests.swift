@@ -121,7 +121,7 @@ extension Store.PutResult {
     @Test func `a shard's own starting number comes before its first record`() throws {
         var store = try Store.with(shards: 2)
         try store.put(at: .max)
-        let start = try store.stream("s").shards[1].startingSequenceNumber
+        let start = try store.stream("s", now: noon).shards[1].startingSequenceNumber
         #expect(try store.readAll(.after(start, text: ""), shard: 1).records.count == 1)
         #expect(try store.readAll(.at(start, text: ""), shard: 1).records.count == 1)
     }
@@ -143,7 +143,7 @@ extension Store.PutResult {
         let first = try store.read(iterator, limit: 2, now: noon + .seconds(10))
         #expect(first.records.count == 2)
         #expect(first.millisecondsBehind == 8000)
-        let second = try store.read(first.next, limit: 2, now: noon + .seconds(10))
+        let second = try store.read(#require(first.next), limit: 2, now: noon + .seconds(10))
         #expect(second.records.count == 1)
         #expect(second.millisecondsBehind == 0)
     }

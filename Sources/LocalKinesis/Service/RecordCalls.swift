@@ -126,9 +126,17 @@ extension Service {
                 "Data": .data(Array(record.body[record.data])), "PartitionKey": .text(record.partitionKey),
             ])
         }
+        let children = result.children.map { shard in
+            WireValue.object([
+                "ShardId": .text(shard.id.description),
+                "ParentShards": .list(shard.parents.map { .text($0.description) }),
+                "HashKeyRange": shard.hashKeyRange,
+            ])
+        }
         return .object([
-            "Records": .list(records), "NextShardIterator": .text(result.next.text),
+            "Records": .list(records), "NextShardIterator": result.next.map { .text($0.text) },
             "MillisBehindLatest": .integer(result.millisecondsBehind),
+            "ChildShards": children.isEmpty ? nil : .list(children),
         ])
     }
 

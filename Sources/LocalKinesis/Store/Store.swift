@@ -14,6 +14,8 @@ struct Store: Sendable {
         var retention: Duration = .seconds(86_400)
         /// How long a new stream is CREATING.
         var creationDelay: Duration = .zero
+        /// How long a stream is UPDATING.
+        var updateDelay: Duration = .zero
     }
 
     let rules: Rules
@@ -27,6 +29,9 @@ struct Store: Sendable {
     static let accountShards = 10_000
     /// Shards of a stream in on-demand mode, at first.
     static let onDemandShards = 4
+    /// Calls of UpdateShardCount and of UpdateStreamMode for a stream within 24 hours.
+    static let resizesADay = 10
+    static let modeSwitchesADay = 2
 
     init(_ rules: Rules) {
         self.rules = rules
@@ -44,15 +49,7 @@ extension Store {
                 "Stream \(plan.name) under account \(rules.account) already exists."
             )
         }
-        let current = streams.values.reduce(0) { $0 + $1.shards.count }
-        if plan.shards > Self.accountShards - current {
-            throw Refusal(
-                "LimitExceededException",
-                "This request would exceed the shard limit for the account \(rules.account) in \(rules.region). "
-                    + "Current shard count for the account: \(current). Limit: \(Self.accountShards). "
-                    + "Number of additional shards that would have resulted from this request: \(plan.shards)."
-            )
-        }
+        try checkRoom(for: plan.shards)
         streams[plan.name] = StoredStream(
             plan,
             limited: rules.enforceShardLimits,
@@ -69,21 +66,47 @@ extension Store {
         figures.bytesHeld = bodies.held
     }
 
-    func stream(_ name: String) throws(Refusal) -> StoredStream {
-        guard let stream = streams[name] else { throw notFound(name) }
-        return stream
+    /// The place of a stream in `streams`, with what it was UPDATING for done when its time has come.
+    private mutating func place(
+        of name: String,
+        now: Moment
+    ) throws(Refusal) -> Dictionary<String, StoredStream>.Index {
+        guard let place = streams.index(forKey: name) else { throw notFound(name) }
+        streams.values[place].settle(now: now)
+        return place
+    }
+
+    mutating func stream(_ name: String, now: Moment) throws(Refusal) -> StoredStream {
+        try streams.values[place(of: name, now: now)]
     }
 
     /// The streams whose names come after `name`, in the order of their names.
-    func streams(after name: String?) -> [StoredStream] {
+    mutating func streams(after name: String?, now: Moment) -> [StoredStream] {
         let names = streams.keys.filter { name == nil || $0 > name! }.sorted()
+        for name in names { streams[name]!.settle(now: now) }
         return names.map { streams[$0]! }
     }
+
+    /// The milliseconds since 1970 before which records are too old.
+    func horizon(at now: Moment) -> Int64 { now.milliseconds - rules.retention.milliseconds }
 
     func arn(of name: String) -> String { "arn:aws:kinesis:\(rules.region):\(rules.account):stream/\(name)" }
 
     private func notFound(_ name: String) -> Refusal {
         Refusal("ResourceNotFoundException", "Stream \(name) under account \(rules.account) not found.")
+    }
+
+    /// Throws if `more` open shards would be too many for the account.
+    private func checkRoom(for more: Int) throws(Refusal) {
+        let current = streams.values.reduce(0) { $0 + $1.openShards }
+        if more > Self.accountShards - current {
+            throw Refusal(
+                "LimitExceededException",
+                "This request would exceed the shard limit for the account \(rules.account) in \(rules.region). "
+                    + "Current shard count for the account: \(current). Limit: \(Self.accountShards). "
+                    + "Number of additional shards that would have resulted from this request: \(more)."
+            )
+        }
     }
 
     private func shardNotFound(_ shard: ShardID, _ stream: String) -> Refusal {
@@ -97,6 +120,131 @@ extension Store {
         Refusal(
             "ProvisionedThroughputExceededException",
             "Rate exceeded for shard \(shard) in stream \(stream) under account \(rules.account)."
+        )
+    }
+}
+
+// MARK: Changing streams
+
+extension Store {
+    /// Begins what a call asks for, if the service would.
+    ///
+    /// - Returns: how many shards are open before.
+    mutating func change(_ name: String, _ change: StreamChange, now: Moment) throws(Refusal) -> Int {
+        let place = try place(of: name, now: now)
+        let stream = streams.values[place]
+        let open = stream.openShards
+        switch change {
+        case .split(let id, let hash):
+            try checkProvisioned(stream)
+            let shard = try shard(id, of: stream)
+            try checkRoom(for: 1)
+            let (low, high) = (shard.range.lowerBound, shard.range.upperBound)
+            if hash.value <= low.value || hash.value - low.value <= 1 || hash >= high {
+                throw .invalidArgument(
+                    "NewStartingHashKey \(hash) used in SplitShard() on shard \(id) in \(described(name)) is not both "
+                        + "greater than one plus the shard's StartingHashKey \(low) and less than the shard's "
+                        + "EndingHashKey \(high)."
+                )
+            }
+            try checkOpen(shard, of: name)
+        case .merge(let one, let other):
+            try checkProvisioned(stream)
+            let shards = (try shard(one, of: stream), try shard(other, of: stream))
+            try checkOpen(shards.0, of: name)
+            try checkOpen(shards.1, of: name)
+            let ranges = (shards.0.range, shards.1.range)
+            guard
+                ranges.0.upperBound.value &+ 1 == max(1, ranges.1.lowerBound.value)
+                    || ranges.1.upperBound.value &+ 1 == max(1, ranges.0.lowerBound.value)
+            else {
+                throw .invalidArgument(
+                    "Shards \(one) and \(other) in \(described(name)) are not an adjacent pair of shards eligible for "
+                        + "merging"
+                )
+            }
+        case .count(let count):
+            try checkProvisioned(stream)
+            try checkResize(stream, from: open, to: count, now: now)
+        case .mode:
+            try checkDay(stream.modeSwitches, Self.modeSwitchesADay, "UpdateStreamMode", of: name, now: now)
+        case .recordBytes: break
+        }
+        let status = stream.status(at: now)
+        if status != .active {
+            throw Refusal(
+                "ResourceInUseException",
+                "\(described(name, capital: true)) not ACTIVE, instead in state \(status.rawValue)"
+            )
+        }
+        if case .count = change { streams.values[place].resizes.append(now.milliseconds) }
+        if case .mode = change { streams.values[place].modeSwitches.append(now.milliseconds) }
+        streams.values[place].begin(change, for: rules.updateDelay, now: now)
+        return open
+    }
+
+    private func described(_ name: String, capital: Bool = false) -> String {
+        "\(capital ? "S" : "s")tream \(name) under account \(rules.account)"
+    }
+
+    private func shard(_ id: ShardID, of stream: StoredStream) throws(Refusal) -> StoredShard {
+        guard let place = stream.place(of: id) else {
+            throw Refusal("ResourceNotFoundException", "Could not find shard \(id) in \(described(stream.name)).")
+        }
+        return stream.shards[place]
+    }
+
+    private func checkProvisioned(_ stream: StoredStream) throws(Refusal) {
+        if stream.isOnDemand {
+            throw Refusal(
+                "ValidationException",
+                "Request is invalid. \(described(stream.name, capital: true)) is in On-Demand mode."
+            )
+        }
+    }
+
+    private func checkOpen(_ shard: StoredShard, of name: String) throws(Refusal) {
+        if !shard.isOpen {
+            throw .invalidArgument(
+                "Shard \(shard.id) in \(described(name)) has already been merged or split, and thus is not eligible for "
+                    + "merging or splitting."
+            )
+        }
+    }
+
+    /// Source: the API reference of UpdateShardCount.
+    private func checkResize(_ stream: StoredStream, from open: Int, to count: Int, now: Moment) throws(Refusal) {
+        let counts = "Current open shard count: \(open), Target shard count: \(count)"
+        func exceeded(_ rule: String) -> Refusal { Refusal("LimitExceededException", "\(rule). \(counts)") }
+        if count > Self.accountShards {
+            throw exceeded(
+                "Target shard count or number of open shards cannot be greater than \(Self.accountShards)"
+            )
+        }
+        if count > open * 2 {
+            throw exceeded("UpdateShardCount cannot scale up over double your current open shard count")
+        }
+        if count * 2 < open {
+            throw exceeded("UpdateShardCount cannot scale down below half your current open shard count")
+        }
+        try checkRoom(for: count - open)
+        try checkDay(stream.resizes, Self.resizesADay, "UpdateShardCount", of: stream.name, now: now)
+    }
+
+    /// Throws if `calls`, all so far, are `most` within the last 24 hours; only where limits are enforced.
+    private func checkDay(
+        _ calls: [Int64],
+        _ most: Int,
+        _ call: String,
+        of name: String,
+        now: Moment
+    ) throws(Refusal) {
+        guard rules.enforceShardLimits, calls.count(where: { $0 > now.milliseconds - 86_400_000 }) >= most else {
+            return
+        }
+        throw Refusal(
+            "LimitExceededException",
+            "\(call) was called \(most) times within 24 hours for \(described(name)), which is the limit."
         )
     }
 }
@@ -138,9 +286,8 @@ extension Store {
         now: Moment
     ) throws(Refusal) -> [PutResult] {
         // An index, so that the stream is changed where it lies.
-        guard let stream = streams.index(forKey: name), streams.values[stream].isActive(at: now) else {
-            throw notFound(name)
-        }
+        let stream = try place(of: name, now: now)
+        if streams.values[stream].status(at: now) == .creating { throw notFound(name) }
         let limit = streams.values[stream].recordBytes
         if let place = records.firstIndex(where: { $0.size > limit }) {
             throw .validation([
@@ -199,15 +346,16 @@ extension Store {
         case time(Int64)
     }
 
-    func iterator(
+    mutating func iterator(
         _ start: Start,
         shard id: ShardID,
         stream name: String,
         now: Moment
     ) throws(Refusal) -> ShardIterator {
-        guard let stream = streams[name] else { throw notFound(name) }
-        guard let place = stream.place(of: id) else { throw shardNotFound(id, name) }
-        let shard = stream.shards[place]
+        let stream = try place(of: name, now: now)
+        guard let place = streams.values[stream].place(of: id) else { throw shardNotFound(id, name) }
+        let shard = streams.values[stream].shards[place]
+        if shard.isExpired(horizon: horizon(at: now)) { throw shardNotFound(id, name) }
         let position: UInt64
         switch start {
         case .trimHorizon: position = shard.horizon
@@ -268,7 +416,10 @@ extension Store {
 
     struct ReadResult: Sendable {
         var records: [ReadRecord]
-        var next: ShardIterator
+        /// nil behind the last record of a closed shard.
+        var next: ShardIterator?
+        /// Where to read on then.
+        var children: [StoredShard] = []
         /// How old the next record is; 0 when the reader has seen all.
         var millisecondsBehind: Int64
     }
@@ -276,13 +427,17 @@ extension Store {
     /// The next records of `iterator`'s shard: at most `limit`, and at most 10 MiB, but one at least.
     mutating func read(_ iterator: ShardIterator, limit: Int, now: Moment) throws(Refusal) -> ReadResult {
         expire(now: now)
-        guard let place = streams[iterator.stream]?.place(of: iterator.shard) else {
+        let stream: Dictionary<String, StoredStream>.Index
+        do { stream = try place(of: iterator.stream, now: now) } catch {
             throw shardNotFound(iterator.shard, iterator.stream)
         }
-        guard streams[iterator.stream]!.shards[place].admitsRead(now: now) else {
+        guard let place = streams.values[stream].place(of: iterator.shard) else {
+            throw shardNotFound(iterator.shard, iterator.stream)
+        }
+        guard streams.values[stream].shards[place].admitsRead(now: now) else {
             throw rateExceeded(iterator.shard, iterator.stream)
         }
-        let shard = streams[iterator.stream]!.shards[place]
+        let shard = streams.values[stream].shards[place]
         // A stream made anew: all its records come after those that the iterator has seen.
         let position = iterator.created == shard.created ? iterator.position : shard.horizon
         var (records, bytes): ([ReadRecord], Int) = ([], 0)
@@ -303,7 +458,11 @@ extension Store {
             return true
         }
         let behind = shard.arrival(at: next).map { max(1, now.milliseconds - $0) } ?? 0
-        streams[iterator.stream]!.shards[place].charge(read: bytes)
+        streams.values[stream].shards[place].charge(read: bytes)
+        if !shard.isOpen, next >= shard.next {
+            let children = shard.children.map { streams.values[stream].shards[Int($0.number)] }
+            return ReadResult(records: records, next: nil, children: children, millisecondsBehind: 0)
+        }
         return ReadResult(
             records: records,
             next: ShardIterator(
@@ -325,7 +484,7 @@ extension Store {
     private mutating func expire(now: Moment) {
         guard now.milliseconds >= swept + 1000 || now.milliseconds < swept else { return }
         swept = now.milliseconds
-        let oldest = now.milliseconds - rules.retention.milliseconds
+        let oldest = horizon(at: now)
         var index = streams.startIndex
         while index < streams.endIndex {
             for place in streams.values[index].shards.indices {

@@ -18,8 +18,17 @@ struct StoredRecord: Sendable {
 struct StoredShard: Sendable {
     let id: ShardID
     let range: ClosedRange<HashKey>
-    /// Seconds since 1970.
+    /// Seconds since 1970, as its sequence numbers have it: later than its parents', so that its numbers are above theirs.
     let created: Int64
+    /// Milliseconds since 1970 at which it began to take records, and at which its children took over.
+    ///
+    /// A child opens a millisecond after its parents close: at every time exactly one shard takes a hash key.
+    let opened: Int64
+    private(set) var closed: Int64?
+    /// The shards it came from: one after a split, two after a merge.
+    let parents: [ShardID]
+    /// The shards that took its place.
+    private(set) var children: [ShardID] = []
     /// The index of the oldest record that is kept, or of the next that will come: the trim horizon.
     private(set) var horizon: UInt64 = 1
     /// Bytes of its records.
@@ -32,10 +41,17 @@ struct StoredShard: Sendable {
     private var pace: Pace?
 
     /// - Parameter limited: whether the service's limits for a shard hold.
-    init(id: ShardID, range: ClosedRange<HashKey>, limited: Bool, now: Moment) {
-        (self.id, self.range, created) = (id, range, now.seconds)
+    /// - Parameter parents: closed ones.
+    init(id: ShardID, range: ClosedRange<HashKey>, of parents: [StoredShard] = [], limited: Bool, now: Moment) {
+        (self.id, self.range, self.parents) = (id, range, parents.map(\.id))
+        created = parents.reduce(now.seconds) { max($0, $1.created + 1) }
+        opened = parents.reduce(now.milliseconds) { max($0, ($1.closed ?? 0) + 1) }
+        latestArrival = parents.reduce(0) { max($0, $1.latestArrival) }
         pace = limited ? Pace(now: now.instant) : nil
     }
+
+    /// Ends it: behind the millisecond `time` its hash keys are `children`'s.
+    mutating func close(for children: [ShardID], at time: Int64) { (closed, self.children) = (time, children) }
 
     /// The four rates that a shard is limited by.
     ///
@@ -55,6 +71,7 @@ struct StoredShard: Sendable {
         }
     }
 
+    var isOpen: Bool { closed == nil }
     var count: Int { records.count - gone }
     /// The index of the record that comes next: what LATEST stands for.
     var next: UInt64 { horizon + UInt64(count) }
@@ -147,6 +164,9 @@ struct StoredShard: Sendable {
 
     /// The number that stands before the shard's first record.
     var startingSequenceNumber: SequenceNumber { sequenceNumber(0, arrival: created * 1000) }
+
+    /// The number behind a closed shard's last record.
+    var endingSequenceNumber: SequenceNumber? { closed.map { sequenceNumber(UInt64(Int64.max), arrival: $0) } }
 
     private func sequenceNumber(_ index: UInt64, arrival: Int64) -> SequenceNumber {
         SequenceNumber(
