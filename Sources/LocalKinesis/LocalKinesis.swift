@@ -28,8 +28,11 @@ public final class LocalKinesis: Sendable {
         /// Streams to begin with.
         public var streams: [(name: String, shards: Int)] = []
         /// Whether each shard takes 1 MiB and 1,000 records a second, as it does in the service, and gives 2 MiB in 5
-        /// calls.
+        /// calls; and whether the other calls are limited as there.
         public var enforceShardLimits = false
+        /// Shards that take another part of what the service's shards take, in percent, whatever is enforced; 0 takes
+        /// nothing.
+        public var shardLimits: [(stream: String, shard: Int, percent: Double)] = []
         /// When set, every call's signature is verified with these; this costs a SHA-256 of each body.
         public var credentials: Credentials? = nil
         /// Whether CBOR is answered with an error page, as emulators do that know only JSON.
@@ -54,6 +57,8 @@ public final class LocalKinesis: Sendable {
         case portTaken(host: String, port: Int)
         case unusableAddress(host: String, port: Int, reason: String)
         case unusableStream(name: String, reason: String)
+        /// There is no such shard to limit.
+        case unknownShard(stream: String, shard: Int)
 
         public var description: String {
             switch self {
@@ -61,6 +66,7 @@ public final class LocalKinesis: Sendable {
                 "\(host):\(port) is taken: choose another port, or stop what listens there"
             case .unusableAddress(let host, let port, let reason): "cannot listen at \(host):\(port): \(reason)"
             case .unusableStream(let name, let reason): "cannot create the stream \(name): \(reason)"
+            case .unknownShard(let stream, let shard): "cannot limit shard \(shard) of \(stream): there is none"
             }
         }
     }
@@ -145,6 +151,14 @@ public final class LocalKinesis: Sendable {
                 try store.create(StreamPlan(name: name, shards: shards), now: before)
             } catch {
                 throw .unusableStream(name: name, reason: error.message ?? error.code)
+            }
+        }
+        for (stream, shard, percent) in options.shardLimits {
+            do throws(Refusal) {
+                guard shard >= 0, percent >= 0 else { throw .invalidArgument("below zero") }
+                try store.limit(ShardID(number: UInt64(shard)), of: stream, to: percent, now: before)
+            } catch {
+                throw .unknownShard(stream: stream, shard: shard)
             }
         }
         return store

@@ -25,8 +25,14 @@ struct Local: ParsableCommand {
     @Option(help: "The region it says it is in.")
     var region = "us-east-1"
 
-    @Flag(help: "Refuse what is above a shard's limits: 1 MiB and 1,000 records a second.")
+    @Flag(help: "Refuse what is above the service's limits: 1 MiB and 1,000 records a second for a shard, and so on.")
     var enforceLimits = false
+
+    @Option(
+        name: .customLong("shard-limit"),
+        help: "Let one shard take a part of those limits, as STREAM:SHARD=PERCENT; 0 takes nothing; may be repeated."
+    )
+    var shardLimits: [String] = []
 
     @Flag(help: "Answer 500 to CBOR, as some emulators do.")
     var refuseCBOR = false
@@ -58,6 +64,16 @@ struct Local: ParsableCommand {
             else { throw ValidationError("--stream takes NAME or NAME:SHARDS, not \"\(text)\"") }
             return (name: String(name), shards: shards)
         }
+        options.shardLimits = try shardLimits.map { text in
+            let (place, percent) = Self.halves(of: text, at: "=")
+            let (stream, shard) = Self.halves(of: place, at: ":")
+            guard !stream.isEmpty, let shard = shard.flatMap({ Int($0) }), shard >= 0,
+                let percent = percent.flatMap({ Double($0) }), (0...1_000_000).contains(percent)
+            else {
+                throw ValidationError("--shard-limit takes STREAM:SHARD=PERCENT like app-logs:3=50, not \"\(text)\"")
+            }
+            return (stream: stream, shard: shard, percent: percent)
+        }
         guard let bytes = Units.bytes(memory), bytes > 0 else {
             throw ValidationError("--memory takes a size like 512MiB, not \"\(memory)\"")
         }
@@ -86,5 +102,11 @@ struct Local: ParsableCommand {
         let bell = try Doorbell()
         while signals.next() == nil { bell.wait(or: signals.number) }
         server.stop()
+    }
+
+    /// What stands before and behind the first `separator`.
+    private static func halves(of text: String, at separator: Character) -> (String, String?) {
+        let parts = text.split(separator: separator, maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        return (parts[0], parts.count == 2 ? parts[1] : nil)
     }
 }

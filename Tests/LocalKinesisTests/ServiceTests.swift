@@ -335,6 +335,40 @@ struct Caller {
         #expect(single.code == "ProvisionedThroughputExceededException")
     }
 
+    @Test(arguments: [
+        ("DescribeStream", 10), ("DescribeStreamSummary", 20), ("ListStreams", 5), ("ListShards", 1000),
+        ("GetShardIterator", 5), ("SplitShard", 5), ("UpdateShardCount", 10), ("CreateStream", 5),
+    ])
+    func `where limits are enforced calls are limited as the service limits them`(call: String, rate: Int) throws {
+        let request = WireValue.object([
+            "StreamName": .text("s"), "ShardId": .text("shardId-000000000000"), "ShardIteratorType": .text("LATEST"),
+            "ShardToSplit": .text("shardId-000000000000"), "NewStartingHashKey": .text("0"), "ShardCount": .integer(1),
+            "TargetShardCount": .integer(99), "ScalingType": .text("UNIFORM_SCALING"),
+        ])
+        // ListStreams knows no StreamName, and does not mind it.
+        let (free, limited) = (try Caller(), try Caller { $0.enforceShardLimits = true })
+        // Whatever a call is answered with otherwise: a limit has a message of its own.
+        func isOver(_ caller: Caller, at now: Moment = noon) -> Bool {
+            caller.call(call, request, at: now).message?.hasPrefix("Rate exceeded") == true
+        }
+        for _ in 0..<rate * 2 { #expect(!isOver(free)) }
+        for _ in 0..<rate { #expect(!isOver(limited)) }
+        #expect(isOver(limited))
+        let late = limited.call(call, request)
+        let code = call == "GetShardIterator" ? "ProvisionedThroughputExceededException" : "LimitExceededException"
+        #expect(late.code == code)
+        #expect(!isOver(limited, at: noon + .milliseconds(1000 / rate)))
+    }
+
+    @Test func `a stream's listings are limited by themselves`() throws {
+        let caller = try Caller { $0.enforceShardLimits = true }
+        let plan: WireValue = .object(["StreamName": .text("t"), "ShardCount": .integer(1)])
+        #expect(caller.call("CreateStream", plan).status == 200)
+        for _ in 0..<1001 { _ = caller.call("ListShards", .object(["StreamName": .text("s")])) }
+        #expect(caller.call("ListShards", .object(["StreamName": .text("s")])).code == "LimitExceededException")
+        #expect(caller.call("ListShards", .object(["StreamName": .text("t")])).status == 200)
+    }
+
     @Test func `an iterator's type and its arguments must agree`() throws {
         let caller = try Caller()
         let number = WireValue.text(caller.put([1]).text(caller.put([1])["SequenceNumber"]) ?? "")

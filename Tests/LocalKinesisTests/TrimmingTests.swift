@@ -93,6 +93,47 @@ import Testing
         #expect(store.figures.recordsStored == 1002)
     }
 
+    @Test(arguments: [(5, 1000), (2000, 1 << 20)])
+    func `a shard that is offered more takes its rate to the last record`(size: Int, perSecond: Int) throws {
+        var store = try Store.with(shards: 1) { $0.enforceShardLimits = true }
+        var stored = 0
+        // Ten seconds, and the one that it takes at once.
+        for millisecond in 0...10_000 {
+            for _ in 0..<2 {
+                let result = try store.put(size, now: noon + .milliseconds(millisecond))
+                if result.shard != nil { stored += 1 }
+            }
+        }
+        #expect(stored == 11 * perSecond / (perSecond == 1000 ? 1 : size))
+    }
+
+    @Test func `one shard can be limited by itself, to nothing too`() throws {
+        var store = try Store.with(shards: 3)
+        try store.limit(ShardID(number: 0), of: "s", to: 0, now: noon)
+        try store.limit(ShardID(number: 2), of: "s", to: 10, now: noon)
+        let last = UInt128.max
+        for _ in 0..<100 {
+            #expect(try store.put(at: 0).shard == nil)
+            #expect(try store.put(at: last / 2).shard == 1)
+            #expect(try store.put(at: last).shard == 2)
+        }
+        #expect(try store.put(at: last).shard == nil)
+        #expect(try store.put(at: last, now: noon + .milliseconds(10)).shard == 2)
+        #expect(try store.put(at: 0, now: noon + .seconds(3600)).shard == nil)
+        try store.limit(ShardID(number: 0), of: "s", to: 100, now: noon)
+        #expect(try store.put(at: 0).shard == 0)
+        #expect(throws: Refusal.self) { try store.limit(ShardID(number: 3), of: "s", to: 1, now: noon) }
+        #expect(throws: Refusal.self) { try store.limit(ShardID(number: 0), of: "t", to: 1, now: noon) }
+    }
+
+    @Test func `a record above a second's bytes goes when a second's are there, and holds back what follows`() throws {
+        var store = try Store.with(shards: 1) { $0.enforceShardLimits = true }
+        try store.change(.recordBytes(10 << 20))
+        #expect(try store.put(10 << 20).shard == 0)
+        #expect(try store.put(10, now: noon + .milliseconds(8_990)).shard == nil)
+        #expect(try store.put(10, now: noon + .milliseconds(9_001)).shard == 0)
+    }
+
     @Test func `a shard takes 1 MiB at once, and refuses record by record`() throws {
         var store = try Store.with(shards: 1) { $0.enforceShardLimits = true }
         let half = Store.NewRecord(partitionKey: "k", hash: .lowest, data: 0..<1 << 19)

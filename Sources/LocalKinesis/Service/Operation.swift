@@ -23,3 +23,27 @@ enum Operation: String, CaseIterable, Sendable {
         self.init(rawValue: String(parts[1]))
     }
 }
+
+extension Operation {
+    /// What a limit of calls a second is for.
+    enum Scope: Sendable {
+        case account
+        case stream
+        case shard
+    }
+
+    /// How often it may be called, where limits are enforced.
+    ///
+    /// Source: the API reference of each call.
+    var callLimit: (perSecond: Double, scope: Scope)? {
+        switch self {
+        case .createStream, .deleteStream, .listStreams, .splitShard, .mergeShards: (5, .account)
+        case .describeStream, .updateShardCount: (10, .account)
+        case .describeStreamSummary: (20, .account)
+        case .listShards: (1000, .stream)
+        case .getShardIterator: (5, .shard)
+        // Limited by what they carry, or by the day, or not at all.
+        case .putRecord, .putRecords, .getRecords, .updateStreamMode, .updateMaxRecordSize: nil
+        }
+    }
+}

@@ -16,10 +16,12 @@ final class Service: Sendable {
 
     private let store: Mutex<Store>
     private let settings: Settings
+    private let limitsCalls: Bool
     private let calls = Atomic<Int>(0)
     private let errors = Atomic<Int>(0)
 
     init(_ store: consuming Store, _ settings: Settings = Settings()) {
+        limitsCalls = store.rules.enforceShardLimits
         self.store = Mutex(store)
         self.settings = settings
     }
@@ -114,7 +116,10 @@ final class Service: Sendable {
         at now: Moment,
         _ md5: borrowing MD5
     ) throws(Refusal) -> WireValue? {
-        switch operation {
+        if limitsCalls, operation.callLimit?.scope == .account {
+            try withStore { (store) throws(Refusal) in try store.admit(operation, now: now) }
+        }
+        return switch operation {
         case .createStream: try createStream(parameters, at: now)
         case .deleteStream: try deleteStream(parameters)
         case .listStreams: try listStreams(parameters, at: now)

@@ -151,7 +151,8 @@ extension Service {
             throw .invalidArgument("Timestamp is required for \(type!.rawValue).")
         }
         let (stream, horizon) = try withStore { (store) throws(Refusal) in
-            (try store.stream(name, now: now), store.horizon(at: now))
+            try store.admitListing(of: name, now: now)
+            return (try store.stream(name, now: now), store.horizon(at: now))
         }
         if stream.status(at: now) == .creating {
             throw Refusal("ResourceInUseException", "Stream \(name) is not in the ACTIVE or UPDATING state.")

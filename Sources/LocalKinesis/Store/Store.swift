@@ -22,6 +22,7 @@ struct Store: Sendable {
     private(set) var figures = Figures()
     private var streams: [String: StoredStream] = [:]
     private var bodies: Bodies
+    private var callPace = CallPace()
     /// When records were last looked through for old ones.
     private var swept: Int64 = 0
 
@@ -32,6 +33,8 @@ struct Store: Sendable {
     /// Calls of UpdateShardCount and of UpdateStreamMode for a stream within 24 hours.
     static let resizesADay = 10
     static let modeSwitchesADay = 2
+    /// Streams that may be CREATING at a time.
+    static let creatingStreams = 5
 
     init(_ rules: Rules) {
         self.rules = rules
@@ -47,6 +50,13 @@ extension Store {
             throw Refusal(
                 "ResourceInUseException",
                 "Stream \(plan.name) under account \(rules.account) already exists."
+            )
+        }
+        let creating = streams.values.count { $0.status(at: now) == .creating }
+        if rules.enforceShardLimits, creating >= Self.creatingStreams {
+            throw Refusal(
+                "LimitExceededException",
+                "\(creating) streams of account \(rules.account) are CREATING, which is the limit."
             )
         }
         try checkRoom(for: plan.shards)
@@ -121,6 +131,29 @@ extension Store {
             "ProvisionedThroughputExceededException",
             "Rate exceeded for shard \(shard) in stream \(stream) under account \(rules.account)."
         )
+    }
+}
+
+// MARK: Limits
+
+extension Store {
+    /// Throws if the account's calls come faster than the service takes them; only where limits are enforced.
+    mutating func admit(_ operation: Operation, now: Moment) throws(Refusal) {
+        guard rules.enforceShardLimits, !callPace.admits(operation, of: "", now: now.instant) else { return }
+        throw Refusal("LimitExceededException", "Rate exceeded for \(operation.rawValue) of account \(rules.account).")
+    }
+
+    /// Throws if calls of ListShards for `stream` come faster than the service takes them.
+    mutating func admitListing(of stream: String, now: Moment) throws(Refusal) {
+        guard rules.enforceShardLimits, !callPace.admits(.listShards, of: stream, now: now.instant) else { return }
+        throw Refusal("LimitExceededException", "Rate exceeded for \(described(stream)).")
+    }
+
+    /// Lets a shard take `percent` of what the service's shards take: 0 throttles it to nothing.
+    mutating func limit(_ id: ShardID, of name: String, to percent: Double, now: Moment) throws(Refusal) {
+        let stream = try place(of: name, now: now)
+        guard let place = streams.values[stream].place(of: id) else { throw shardNotFound(id, name) }
+        streams.values[stream].shards[place].limit(to: percent, now: now)
     }
 }
 
@@ -356,6 +389,9 @@ extension Store {
         guard let place = streams.values[stream].place(of: id) else { throw shardNotFound(id, name) }
         let shard = streams.values[stream].shards[place]
         if shard.isExpired(horizon: horizon(at: now)) { throw shardNotFound(id, name) }
+        if rules.enforceShardLimits, !callPace.admits(.getShardIterator, of: "\(name) \(id)", now: now.instant) {
+            throw rateExceeded(id, name)
+        }
         let position: UInt64
         switch start {
         case .trimHorizon: position = shard.horizon

@@ -38,7 +38,8 @@ struct StoredShard: Sendable {
     /// Records at the front of `records` that are gone already: removing each by itself would move all others.
     private var gone = 0
     private var latestArrival: Int64 = 0
-    private var pace: Pace?
+    private var writePace: WritePace?
+    private var readPace: ReadPace?
 
     /// - Parameter limited: whether the service's limits for a shard hold.
     /// - Parameter parents: closed ones.
@@ -47,57 +48,25 @@ struct StoredShard: Sendable {
         created = parents.reduce(now.seconds) { max($0, $1.created + 1) }
         opened = parents.reduce(now.milliseconds) { max($0, ($1.closed ?? 0) + 1) }
         latestArrival = parents.reduce(0) { max($0, $1.latestArrival) }
-        pace = limited ? Pace(now: now.instant) : nil
+        if limited { (writePace, readPace) = (WritePace(percent: 100, now: now.instant), ReadPace(now: now.instant)) }
     }
 
     /// Ends it: behind the millisecond `time` its hash keys are `children`'s.
     mutating func close(for children: [ShardID], at time: Int64) { (closed, self.children) = (time, children) }
-
-    /// The four rates that a shard is limited by.
-    ///
-    /// Source: "Quotas and limits" in the developer guide: 1 MB and 1,000 records a second in, 2 MB and 5 calls out.
-    private struct Pace: Sendable {
-        var bytes, records, readBytes, reads: TokenBucket
-
-        init(now: ContinuousClock.Instant) {
-            func bucket(_ rate: Int, burst: Int? = nil) -> TokenBucket {
-                TokenBucket(rate: Double(rate), burst: Double(burst ?? rate), now: now)
-            }
-            bytes = bucket(Limits.shardBytesPerSecond)
-            records = bucket(Limits.shardRecordsPerSecond)
-            // A whole answer of 10 MiB may go at once; the next then waits for five seconds.
-            readBytes = bucket(2 << 20, burst: Limits.readBytes)
-            reads = bucket(5)
-        }
-    }
 
     var isOpen: Bool { closed == nil }
     var count: Int { records.count - gone }
     /// The index of the record that comes next: what LATEST stands for.
     var next: UInt64 { horizon + UInt64(count) }
 
+    /// Lets it take `percent` of what the service's shards take, whether limits are enforced or not.
+    mutating func limit(to percent: Double, now: Moment) { writePace = WritePace(percent: percent, now: now.instant) }
+
     /// Whether the shard's limits allow a record of `size` bytes now; its cost is taken then.
-    mutating func admits(_ size: Int, now: Moment) -> Bool {
-        guard var pace else { return true }
-        defer { self.pace = pace }
-        guard pace.bytes.wait(for: Double(size), now: now.instant) == nil,
-            pace.records.wait(for: 1, now: now.instant) == nil
-        else { return false }
-        pace.bytes.take(Double(size))
-        pace.records.take(1)
-        return true
-    }
+    mutating func admits(_ size: Int, now: Moment) -> Bool { writePace?.admits(size, now: now.instant) ?? true }
 
     /// Whether the shard's limits allow a read now.
-    mutating func admitsRead(now: Moment) -> Bool {
-        guard var pace else { return true }
-        defer { self.pace = pace }
-        guard pace.reads.wait(for: 1, now: now.instant) == nil,
-            pace.readBytes.wait(for: 1, now: now.instant) == nil
-        else { return false }
-        pace.reads.take(1)
-        return true
-    }
+    mutating func admitsRead(now: Moment) -> Bool { readPace?.admits(now: now.instant) ?? true }
 
     mutating func append(_ record: StoredRecord) -> SequenceNumber {
         var record = record
@@ -144,7 +113,7 @@ struct StoredShard: Sendable {
     }
 
     /// Charges a read of `bytes` to the shard's limits.
-    mutating func charge(read bytes: Int) { pace?.readBytes.take(Double(bytes)) }
+    mutating func charge(read bytes: Int) { readPace?.bytes.take(Double(bytes)) }
 
     /// When the record at `position` arrived; nil when all before it are the newest.
     func arrival(at position: UInt64) -> Int64? {
