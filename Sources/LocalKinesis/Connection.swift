@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Kinesis
 internal import NIOCore
 internal import NIOHTTP1
@@ -16,6 +17,14 @@ final class Connection: ChannelInboundHandler {
     private var head: HTTPRequestHead?
     private var body: [UInt8] = []
     private var isTooLarge = false
+    /// What shall happen to the call that comes.
+    private var disturbance: Disturbance?
+    /// What a disturbed call waits for: to be carried out, to be answered, or to end without an answer.
+    private var waiting: Scheduled<Void>?
+    /// The answer that waits, of which the caller does not know.
+    private var reply: Service.Reply?
+    /// Bytes of a slow request that one read has brought.
+    private var justRead = 0
     /// The Date header, which changes once a second.
     private var date: (seconds: Int64, text: String) = (-1, "")
 
@@ -29,10 +38,29 @@ final class Connection: ChannelInboundHandler {
         }
     }
 
+    func channelReadComplete(context: ChannelHandlerContext) {
+        context.fireChannelReadComplete()
+        guard let speed = disturbance?.readSpeed else { return }
+        let pause = Duration.seconds(Double(justRead) / Double(speed))
+        justRead = 0
+        context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(pause)) { context.read() }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        waiting?.cancel()
+        if let reply { service.noteUntold(reply) }
+        reply = nil
+        context.fireChannelInactive()
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
     private func begin(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
-        self.head = head
+        // Nobody sends a second call before the first is answered; who does so to one that waits is not served.
+        guard waiting == nil else { return context.close(promise: nil) }
+        (self.head, justRead) = (head, 0)
+        disturbance = service.disturbance { head.headers.first(name: $0) }
+        if disturbance?.readSpeed != nil { read(automatically: false, context) }
         let announced = head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0
         isTooLarge = announced > Service.largestBody
         body = isTooLarge ? [] : service.memory(for: announced)
@@ -50,11 +78,19 @@ final class Connection: ChannelInboundHandler {
         } else {
             unsafe part.withUnsafeReadableBytes { unsafe body.append(contentsOf: $0) }
         }
+        justRead += part.readableBytes
+    }
+
+    private func read(automatically: Bool, _ context: ChannelHandlerContext) {
+        // Fails only when the channel is closed, where it does not matter.
+        _ = context.channel.setOption(.autoRead, value: automatically)
     }
 
     private func end(_ context: ChannelHandlerContext) {
         guard let head = head.take() else { return }
         let now = Moment.now()
+        let disturbance = disturbance.take()
+        if disturbance?.readSpeed != nil { read(automatically: true, context) }
         var taken: [UInt8] = []
         swap(&taken, &body)
         let answer: Service.Answer
@@ -69,12 +105,59 @@ final class Connection: ChannelInboundHandler {
                 body: taken
             )
             taken = []
+            if let disturbance { return end(request, under: disturbance, keepAlive: head.isKeepAlive, context) }
             answer = service.answer(request, at: now, md5)
         }
         write(answer, keepAlive: head.isKeepAlive, at: now, context)
     }
 
-    private func write(_ answer: Service.Answer, keepAlive: Bool, at now: Moment, _ context: ChannelHandlerContext) {
+    /// Ends a call that something happens to.
+    private func end(
+        _ request: Service.Request,
+        under disturbance: Disturbance,
+        keepAlive: Bool,
+        _ context: ChannelHandlerContext
+    ) {
+        wait(for: disturbance.pauseBefore, context) { [self] in
+            let reply = service.reply(request, at: .now(), md5, under: disturbance)
+            self.reply = reply
+            wait(for: reply.pause, context) { [self] in
+                self.reply = nil
+                send(reply.form, keepAlive: keepAlive, context)
+            }
+        }
+    }
+
+    private func send(_ form: Service.Reply.Form, keepAlive: Bool, _ context: ChannelHandlerContext) {
+        switch form {
+        case .whole(let answer): write(answer, keepAlive: keepAlive, at: .now(), context)
+        case .cut(let answer): write(answer, count: answer.body.count / 2, keepAlive: false, at: .now(), context)
+        case .reset:
+            // Closed with nothing to linger for, a connection is reset.
+            let nothing = linger(l_onoff: 1, l_linger: 0)
+            _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(nothing)
+            context.close(promise: nil)
+        case .silence(let time): wait(for: time, context) { context.close(promise: nil) }
+        }
+    }
+
+    private func wait(for time: Duration, _ context: ChannelHandlerContext, _ then: @escaping () -> Void) {
+        guard time > .zero else { return then() }
+        waiting = context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(time)) { [self] in
+            waiting = nil
+            then()
+        }
+    }
+
+    /// - Parameter count: bytes of the body that are sent of all that are announced.
+    private func write(
+        _ answer: Service.Answer,
+        count: Int? = nil,
+        keepAlive: Bool,
+        at now: Moment,
+        _ context: ChannelHandlerContext
+    ) {
+        let now = now + service.skew
         if date.seconds != now.seconds {
             date = (now.seconds, CivilTime(unixSeconds: now.seconds).httpDate)
         }
@@ -90,7 +173,7 @@ final class Connection: ChannelInboundHandler {
         let head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: answer.status), headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         if !answer.body.isEmpty {
-            let body = context.channel.allocator.buffer(bytes: answer.body)
+            let body = context.channel.allocator.buffer(bytes: answer.body.prefix(count ?? answer.body.count))
             context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
         }
         if keepAlive {

@@ -47,6 +47,9 @@ public final class LocalKinesis: Sendable {
         public var creationDelay: Duration = .zero
         /// How long a stream is UPDATING that a call changes.
         public var updateDelay: Duration = .zero
+        /// What fails on purpose, and the seed that decides which calls it hits.
+        public var faults: [FaultRule] = []
+        public var seed: UInt64 = 0
 
         public init() {}
     }
@@ -138,7 +141,8 @@ public final class LocalKinesis: Sendable {
                 retention: options.retention,
                 creationDelay: options.creationDelay,
                 updateDelay: options.updateDelay
-            )
+            ),
+            faults: FaultInjector(seed: options.seed, options.faults)
         )
         // These are there from the start: created so long ago that they are active.
         let before = Moment.now() + (.zero - options.creationDelay)

@@ -18,7 +18,7 @@ final class RequestIDs: Sendable {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(72)
         for word in 0..<9 as Range<UInt64> {
-            var mixed = Self.mix(seed &+ number &* 16 &+ word)
+            var mixed = SplitMix.mix(seed &+ number &* 16 &+ word)
             for _ in 0..<8 {
                 bytes.append(UInt8(truncatingIfNeeded: mixed))
                 mixed >>= 8
@@ -36,13 +36,5 @@ final class RequestIDs: Sendable {
             id.append(digit)
         }
         return (id, String(decoding: second.array, as: UTF8.self))
-    }
-
-    /// Splitmix64: neighbours become strangers.
-    private static func mix(_ value: UInt64) -> UInt64 {
-        var mixed = value &* 0x9e37_79b9_7f4a_7c15
-        mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ mixed >> 31
     }
 }

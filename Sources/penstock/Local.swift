@@ -52,6 +52,15 @@ struct Local: ParsableCommand {
     @Option(help: "How long a stream is UPDATING that is resharded or changed otherwise.")
     var updatingFor = "0s"
 
+    @Option(
+        name: .customLong("fault"),
+        help: "Something that fails on purpose, as KIND:NAME=VALUE,…; may be repeated. See above for the kinds."
+    )
+    var faults: [String] = []
+
+    @Option(help: "The seed that decides which calls a fault hits; the same seed hits the same ones.")
+    var seed: UInt32?
+
     func run() throws {
         let signals = try StopSignals()
         var options = LocalKinesis.Options()
@@ -73,6 +82,11 @@ struct Local: ParsableCommand {
                 throw ValidationError("--shard-limit takes STREAM:SHARD=PERCENT like app-logs:3=50, not \"\(text)\"")
             }
             return (stream: stream, shard: shard, percent: percent)
+        }
+        let seed = seed ?? .random(in: 0 ... .max)
+        options.seed = UInt64(seed)
+        options.faults = try faults.map { text in
+            do { return try FaultRule(text) } catch { throw ValidationError("--fault \(error)") }
         }
         guard let bytes = Units.bytes(memory), bytes > 0 else {
             throw ValidationError("--memory takes a size like 512MiB, not \"\(memory)\"")
@@ -98,6 +112,7 @@ struct Local: ParsableCommand {
             StandardError.write("penstock: \(error)\n")
             throw Exit.unavailable
         }
+        if !options.faults.isEmpty { StandardOutput.write("Faults are drawn with --seed \(seed)\n") }
         StandardOutput.write("Kinesis listens on \(server.url)\n")
         let bell = try Doorbell()
         while signals.next() == nil { bell.wait(or: signals.number) }

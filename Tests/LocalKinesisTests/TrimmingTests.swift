@@ -78,7 +78,7 @@ import Testing
     @Test func `a shard takes 1,000 records at once, and as many each second`() throws {
         var store = try Store.with(shards: 2) { $0.enforceShardLimits = true }
         for _ in 0..<1000 { #expect(try store.put().shard == 0) }
-        guard case .throttled(let refusal) = try store.put() else {
+        guard case .refused(let refusal) = try store.put() else {
             Issue.record("the 1,001st was stored")
             return
         }

@@ -3,10 +3,12 @@ internal import Kinesis
 // The calls about records.
 
 extension Service {
-    func putRecord(_ call: consuming PutCall, at now: Moment) throws(Refusal) -> WireValue? {
+    /// - Parameter stored: how many records it has stored.
+    func putRecord(_ call: consuming PutCall, at now: Moment, stored: inout Int) throws(Refusal) -> WireValue? {
         switch try put(call, at: now)[0] {
-        case .throttled(let refusal): throw refusal
+        case .refused(let refusal): throw refusal
         case .stored(let shard, let number):
+            stored = 1
             return .object([
                 "ShardId": .text(shard.description), "SequenceNumber": .text(number.description),
                 "EncryptionType": .text("NONE"),
@@ -14,7 +16,8 @@ extension Service {
         }
     }
 
-    func putRecords(_ call: consuming PutCall, at now: Moment) throws(Refusal) -> WireValue? {
+    /// - Parameter stored: how many records it has stored.
+    func putRecords(_ call: consuming PutCall, at now: Moment, stored: inout Int) throws(Refusal) -> WireValue? {
         var failed: Int64 = 0
         let results = try put(call, at: now).map { result in
             switch result {
@@ -22,13 +25,14 @@ extension Service {
                 return WireValue.object([
                     "SequenceNumber": .text(number.description), "ShardId": .text(shard.description),
                 ])
-            case .throttled(let refusal):
+            case .refused(let refusal):
                 failed += 1
                 return WireValue.object([
                     "ErrorCode": .text(refusal.code), "ErrorMessage": refusal.message.map(WireValue.text),
                 ])
             }
         }
+        stored = results.count - Int(failed)
         return .object([
             "FailedRecordCount": .integer(failed), "Records": .list(results), "EncryptionType": .text("NONE"),
         ])

@@ -19,11 +19,15 @@ final class Service: Sendable {
     private let limitsCalls: Bool
     private let calls = Atomic<Int>(0)
     private let errors = Atomic<Int>(0)
+    /// Copies of what the store's faults say, so that a call needs no lock to see that there are none.
+    private let hasFaults = Atomic<Bool>(false)
+    private let skewMilliseconds = Atomic<Int64>(0)
 
     init(_ store: consuming Store, _ settings: Settings = Settings()) {
         limitsCalls = store.rules.enforceShardLimits
         self.store = Mutex(store)
         self.settings = settings
+        faultsChanged()
     }
 
     /// A request as it came, its body complete.
@@ -54,13 +58,107 @@ final class Service: Sendable {
         return figures
     }
 
+    /// How a request is replied to.
+    struct Reply: Equatable, Sendable {
+        enum Form: Equatable, Sendable {
+            case whole(Answer)
+            /// Its first half, then the connection's end.
+            case cut(Answer)
+            /// The connection's end at once.
+            case reset
+            /// Nothing, and after a time the connection's end.
+            case silence(Duration)
+        }
+
+        var form: Form
+        /// How long it waits.
+        var pause = Duration.zero
+        /// What a caller that does not wait for it never hears of, and the rule by which it waits.
+        var stored = 0
+        var rule: Int?
+    }
+
+    /// What shall happen to a call whose head has come; nil when nothing does.
+    ///
+    /// - Parameter header: the value of the header of a name; without faults none is looked at.
+    func disturbance(_ header: (_ name: String) -> String?) -> Disturbance? {
+        guard hasFaults.load(ordering: .relaxed), let target = header("x-amz-target"),
+            let operation = Operation(target: target)
+        else { return nil }
+        let accessKey = header("authorization").flatMap(SignatureCheck.accessKey)
+        return store.withLock { $0.faults.disturb(operation, by: accessKey) }
+    }
+
+    /// How far the clock is off that the service shows.
+    var skew: Duration { .milliseconds(skewMilliseconds.load(ordering: .relaxed)) }
+
+    /// Takes over what has changed about the faults.
+    func faultsChanged() {
+        let (isAny, skew) = store.withLock { (!$0.faults.rules.isEmpty, $0.faults.skew.milliseconds) }
+        skewMilliseconds.store(skew, ordering: .relaxed)
+        hasFaults.store(isAny, ordering: .relaxed)
+    }
+
+    /// Notes that a caller went away before it heard of what was stored.
+    func noteUntold(_ reply: Reply) {
+        guard let rule = reply.rule else { return }
+        store.withLock { $0.faults.noteUntold(reply.stored, by: rule) }
+    }
+
     /// Answers `request`.
     ///
     /// - Parameters:
     ///   - now: when it came.
     ///   - md5: the calling thread's own.
     func answer(_ request: consuming Request, at now: Moment, _ md5: borrowing MD5) -> Answer {
-        let answer = decide(request, at: now, md5)
+        if request.uri.hasPrefix(Self.adminPath) { return administer(request, at: now) }
+        var stored = 0
+        return counted(decide(request, at: now, md5, resultsMore: 0, stored: &stored))
+    }
+
+    /// Replies to `request` as `disturbance` has it, without the pause before.
+    func reply(
+        _ request: consuming Request,
+        at now: Moment,
+        _ md5: borrowing MD5,
+        under disturbance: Disturbance
+    ) -> Reply {
+        let format = WireFormat(contentType: request.header("content-type") ?? "") ?? .json
+        if let end = disturbance.end, !end.isAfter {
+            return Reply(form: form(of: end.kind, instead: nil, format), pause: disturbance.pauseAfter)
+        }
+        var (stored, more) = (0, 0)
+        if case .count(let by) = disturbance.end?.kind { more = by }
+        let answer = decide(request, at: now, md5, resultsMore: more, stored: &stored)
+        guard let end = disturbance.end else {
+            return Reply(
+                form: .whole(counted(answer)),
+                pause: disturbance.pauseAfter,
+                stored: stored,
+                rule: disturbance.pausedBy
+            )
+        }
+        store.withLock { $0.faults.noteUntold(stored, by: end.rule) }
+        return Reply(form: form(of: end.kind, instead: answer, format), pause: disturbance.pauseAfter)
+    }
+
+    private func form(of end: Disturbance.End.Kind, instead answer: Answer?, _ format: WireFormat) -> Reply.Form {
+        switch end {
+        case .error(let status, let refusal):
+            var answer = Self.answer(refusal, as: format)
+            answer.status = status
+            return .whole(counted(answer))
+        case .html(let status):
+            let page = "<html><body><h1>\(status) the server is not well</h1></body></html>\n"
+            return .whole(counted(Answer(status: status, contentType: "text/html", body: Array(page.utf8))))
+        case .reset: return .reset
+        case .hang(let time): return .silence(time)
+        case .truncate: return answer.map { .cut(counted($0)) } ?? .reset
+        case .count: return answer.map { .whole(counted($0)) } ?? .reset
+        }
+    }
+
+    private func counted(_ answer: Answer) -> Answer {
         calls.add(1, ordering: .relaxed)
         if answer.status != 200 { errors.add(1, ordering: .relaxed) }
         return answer
@@ -68,17 +166,24 @@ final class Service: Sendable {
 
     /// Answers a request whose body is longer than any call can be.
     func answerTooLarge(_ format: WireFormat) -> Answer {
-        calls.add(1, ordering: .relaxed)
-        errors.add(1, ordering: .relaxed)
         var answer = Self.answer(
             Refusal("RequestEntityTooLargeException", "A request has at most \(Self.largestBody) bytes."),
             as: format
         )
         answer.status = 413
-        return answer
+        return counted(answer)
     }
 
-    private func decide(_ request: consuming Request, at now: Moment, _ md5: borrowing MD5) -> Answer {
+    /// - Parameters:
+    ///   - more: results that PutRecords gives above those there are.
+    ///   - stored: how many records the call has stored.
+    private func decide(
+        _ request: consuming Request,
+        at now: Moment,
+        _ md5: borrowing MD5,
+        resultsMore more: Int,
+        stored: inout Int
+    ) -> Answer {
         let target = request.header("x-amz-target")
         guard request.method == "POST", let target else {
             let message = "Unable to determine service/operation name to be authorized"
@@ -94,19 +199,35 @@ final class Service: Sendable {
         }
         do throws(Refusal) {
             guard let operation = Operation(target: target) else { throw Refusal("UnknownOperationException") }
-            if let credentials = settings.credentials {
-                try SignatureCheck(credentials).check(request, at: now)
-            }
+            try checkSignature(of: request, at: now)
             let body = request.takeBody()
             let value: WireValue
             do { value = try format.read(body.span) } catch {
                 throw Refusal("SerializationException", error.description)
             }
             let parameters = try Parameters(value, of: body, as: format)
-            let result = try perform(operation, parameters, at: now, md5)
+            var result = try perform(operation, parameters, at: now, md5, stored: &stored)
+            if more != 0 { result = result?.withResults(more) }
             return Answer(status: 200, contentType: format.contentType, body: result.map(format.encode) ?? [])
         } catch {
             return Self.answer(error, as: format)
+        }
+    }
+
+    private func checkSignature(of request: borrowing Request, at now: Moment) throws(Refusal) {
+        let skew = skew
+        guard settings.credentials != nil || skew != .zero else { return }
+        do {
+            if let credentials = settings.credentials {
+                try SignatureCheck(credentials).check(request, at: now + skew)
+            } else {
+                try SignatureCheck.checkTime(of: request, at: now + skew)
+            }
+        } catch {
+            if skew != .zero, error.code == "InvalidSignatureException" {
+                store.withLock { $0.faults.noteWrongClock() }
+            }
+            throw error
         }
     }
 
@@ -114,7 +235,8 @@ final class Service: Sendable {
         _ operation: Operation,
         _ parameters: consuming Parameters,
         at now: Moment,
-        _ md5: borrowing MD5
+        _ md5: borrowing MD5,
+        stored: inout Int
     ) throws(Refusal) -> WireValue? {
         if limitsCalls, operation.callLimit?.scope == .account {
             try withStore { (store) throws(Refusal) in try store.admit(operation, now: now) }
@@ -131,8 +253,8 @@ final class Service: Sendable {
         case .updateShardCount: try updateShardCount(parameters, at: now)
         case .updateStreamMode: try updateStreamMode(parameters, at: now)
         case .updateMaxRecordSize: try updateMaxRecordSize(parameters, at: now)
-        case .putRecord: try putRecord(PutCall(one: parameters, md5), at: now)
-        case .putRecords: try putRecords(PutCall(many: parameters, md5), at: now)
+        case .putRecord: try putRecord(PutCall(one: parameters, md5), at: now, stored: &stored)
+        case .putRecords: try putRecords(PutCall(many: parameters, md5), at: now, stored: &stored)
         case .getShardIterator: try getShardIterator(parameters, at: now)
         case .getRecords: try getRecords(parameters, at: now)
         }
@@ -147,8 +269,10 @@ final class Service: Sendable {
     }
 
     /// Lends the store to `body`, to one caller at a time.
-    func withStore<Result: Sendable>(_ body: (inout Store) throws(Refusal) -> Result) throws(Refusal) -> Result {
-        try store.withLock { (store: inout sending Store) throws(Refusal) -> Result in try body(&store) }
+    func withStore<Result: Sendable, Failure: Error>(
+        _ body: (inout Store) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try store.withLock { (store: inout sending Store) throws(Failure) -> Result in try body(&store) }
     }
 
     private static func answer(_ refusal: Refusal, as format: WireFormat) -> Answer {
@@ -165,6 +289,19 @@ extension Service.Request {
         var taken: [UInt8] = []
         swap(&taken, &body)
         return taken
+    }
+}
+
+extension WireValue {
+    /// A PutRecords answer with so many results more, or fewer, than there are.
+    fileprivate func withResults(_ more: Int) -> WireValue {
+        guard case .map(var members) = self, let place = members.firstIndex(where: { $0.name == "Records" }),
+            var results = members[place].value.list, let last = results.last
+        else { return self }
+        if more < 0 { results.removeLast(min(-more, results.count)) }
+        if more > 0 { results += Array(repeating: last, count: more) }
+        members[place].value = .list(results)
+        return .map(members)
     }
 }
 

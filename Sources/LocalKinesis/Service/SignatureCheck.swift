@@ -57,6 +57,17 @@ struct SignatureCheck {
         }
     }
 
+    /// Throws if the time at which `request` says it was signed is too far from `now`.
+    static func checkTime(of request: Service.Request, at now: Moment) throws(Refusal) {
+        if let time = request.header("x-amz-date").flatMap(seconds) { try check(time, at: now) }
+    }
+
+    /// Whose signature an Authorization header holds.
+    static func accessKey(in authorization: String) -> String? {
+        guard let start = authorization.firstRange(of: "Credential=")?.upperBound else { return nil }
+        return String(authorization[start...].prefix { $0 != "/" && $0 != "," && $0 != " " })
+    }
+
     private static func parts(
         of authorization: String
     ) throws(Refusal) -> (scope: [String], signedHeaders: [String], signature: String) {

@@ -8,7 +8,7 @@ struct Refusal: Error, Equatable, Sendable {
     init(_ code: String, _ message: String? = nil) { (self.code, self.message) = (code, message) }
 
     /// The HTTP status it is answered with.
-    var status: Int { code == "InternalFailure" ? 500 : 400 }
+    var status: Int { code == "InternalFailure" ? 500 : code == "ServiceUnavailable" ? 503 : 400 }
 
     static func validation(_ complaints: [String]) -> Self {
         Refusal(

@@ -23,6 +23,8 @@ struct Store: Sendable {
     private var streams: [String: StoredStream] = [:]
     private var bodies: Bodies
     private var callPace = CallPace()
+    /// What fails on purpose.
+    var faults: FaultInjector
     /// When records were last looked through for old ones.
     private var swept: Int64 = 0
 
@@ -36,8 +38,8 @@ struct Store: Sendable {
     /// Streams that may be CREATING at a time.
     static let creatingStreams = 5
 
-    init(_ rules: Rules) {
-        self.rules = rules
+    init(_ rules: Rules, faults: FaultInjector = FaultInjector()) {
+        (self.rules, self.faults) = (rules, faults)
         bodies = Bodies(mostSpare: min(32 << 20, rules.memoryLimit / 16))
     }
 }
@@ -131,6 +133,15 @@ extension Store {
             "ProvisionedThroughputExceededException",
             "Rate exceeded for shard \(shard) in stream \(stream) under account \(rules.account)."
         )
+    }
+
+    /// What the service says of a record that is refused with `code`.
+    private func refusal(_ code: String, _ shard: ShardID, _ stream: String) -> Refusal {
+        switch code {
+        case "ProvisionedThroughputExceededException": rateExceeded(shard, stream)
+        case "InternalFailure": Refusal(code, "Internal Service Failure")
+        default: Refusal(code)
+        }
     }
 }
 
@@ -305,7 +316,7 @@ extension Store {
     /// What became of one record.
     enum PutResult: Equatable, Sendable {
         case stored(ShardID, SequenceNumber)
-        case throttled(Refusal)
+        case refused(Refusal)
     }
 
     /// Stores `records`, whose data are ranges of `body`, and keeps the body as long as one of them.
@@ -349,9 +360,13 @@ extension Store {
     ) -> PutResult {
         let place = streams.values[stream].place(of: record.hash)
         let shard = streams.values[stream].shards[place].id
+        if faults.disturbsRecords {
+            let name = streams.values[stream].name
+            if let code = faults.refusal(ofRecordFor: shard, of: name) { return .refused(refusal(code, shard, name)) }
+        }
         guard streams.values[stream].shards[place].admits(record.size, now: now) else {
             figures.recordsThrottled += 1
-            return .throttled(rateExceeded(shard, streams.values[stream].name))
+            return .refused(rateExceeded(shard, streams.values[stream].name))
         }
         let stored = StoredRecord(
             arrival: now.milliseconds,
