@@ -39,7 +39,7 @@ let package = Package(
         .target(
             name: "LocalKinesis",
             dependencies: [
-                "Kinesis", "Bytes",
+                "Kinesis", "Bytes", "CTLS",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -88,6 +88,12 @@ let package = Package(
             name: "COpenSSL",
             path: "Sources/C/OpenSSL",
             pkgConfig: "libcrypto",
+            providers: [.apt(["libssl-dev"])]
+        ),
+        .systemLibrary(
+            name: "CTLS",
+            path: "Sources/C/TLS",
+            pkgConfig: "libssl",
             providers: [.apt(["libssl-dev"])]
         ),
         .systemLibrary(name: "CZlib", path: "Sources/C/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),

@@ -135,6 +135,7 @@ final class Connection: ChannelInboundHandler {
         case .reset:
             // Closed with nothing to linger for, a connection is reset.
             let nothing = linger(l_onoff: 1, l_linger: 0)
+            context.triggerUserOutboundEvent(ConnectionReset(), promise: nil)
             _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(nothing)
             context.close(promise: nil)
         case .silence(let time): wait(for: time, context) { context.close(promise: nil) }

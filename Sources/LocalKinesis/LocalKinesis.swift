@@ -50,6 +50,8 @@ public final class LocalKinesis: Sendable {
         /// What fails on purpose, and the seed that decides which calls it hits.
         public var faults: [FaultRule] = []
         public var seed: UInt64 = 0
+        /// PEM files of a certificate, with what it is signed by, and of its key: TLS is spoken when they are set.
+        public var certificate: (chain: String, key: String)? = nil
 
         public init() {}
     }
@@ -60,6 +62,7 @@ public final class LocalKinesis: Sendable {
         case portTaken(host: String, port: Int)
         case unusableAddress(host: String, port: Int, reason: String)
         case unusableStream(name: String, reason: String)
+        case unusableCertificate(path: String, reason: String)
         /// There is no such shard to limit.
         case unknownShard(stream: String, shard: Int)
 
@@ -69,6 +72,7 @@ public final class LocalKinesis: Sendable {
                 "\(host):\(port) is taken: choose another port, or stop what listens there"
             case .unusableAddress(let host, let port, let reason): "cannot listen at \(host):\(port): \(reason)"
             case .unusableStream(let name, let reason): "cannot create the stream \(name): \(reason)"
+            case .unusableCertificate(let path, let reason): "cannot use \(path): \(reason)"
             case .unknownShard(let stream, let shard): "cannot limit shard \(shard) of \(stream): there is none"
             }
         }
@@ -76,7 +80,7 @@ public final class LocalKinesis: Sendable {
 
     /// The port it listens at.
     public let port: Int
-    /// What SDKs take as an endpoint: `http://127.0.0.1:4567`.
+    /// What SDKs take as an endpoint: `http://127.0.0.1:4567`, or `https:` with a certificate.
     public let url: String
 
     private let service: Service
@@ -87,9 +91,9 @@ public final class LocalKinesis: Sendable {
     /// they are copied to the body.
     private static let readSize = 256 << 10
 
-    private init(_ service: Service, _ group: MultiThreadedEventLoopGroup, host: String, port: Int) {
+    private init(_ service: Service, _ group: MultiThreadedEventLoopGroup, _ scheme: String, host: String, port: Int) {
         (self.service, self.group, self.port) = (service, group, port)
-        url = host.contains(":") ? "http://[\(host)]:\(port)" : "http://\(host):\(port)"
+        url = "\(scheme)://" + (host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
     }
 
     deinit { stop() }
@@ -102,6 +106,13 @@ public final class LocalKinesis: Sendable {
             try store(options),
             Service.Settings(credentials: options.credentials, refuseCBOR: options.refuseCBOR)
         )
+        let identity: TLSIdentity?
+        do throws(TLSIdentity.Fault) {
+            identity =
+                if let files = options.certificate { try TLSIdentity(chain: files.chain, key: files.key) } else { nil }
+        } catch {
+            throw .unusableCertificate(path: error.path, reason: error.reason)
+        }
         let requestIDs = RequestIDs(seed: .random(in: .min ... .max))
         let group = MultiThreadedEventLoopGroup(numberOfThreads: min(4, System.coreCount))
         do {
@@ -113,6 +124,7 @@ public final class LocalKinesis: Sendable {
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
                         let pipeline = channel.pipeline.syncOperations
+                        if let identity { try pipeline.addHandler(TLSConnection(identity)) }
                         try pipeline.configureHTTPServerPipeline(
                             withPipeliningAssistance: false,
                             withErrorHandling: true
@@ -121,7 +133,8 @@ public final class LocalKinesis: Sendable {
                     }
                 }
                 .bind(host: options.host, port: options.port).wait()
-            return LocalKinesis(service, group, host: options.host, port: channel.localAddress?.port ?? options.port)
+            let port = channel.localAddress?.port ?? options.port
+            return LocalKinesis(service, group, identity == nil ? "http" : "https", host: options.host, port: port)
         } catch {
             try? group.syncShutdownGracefully()
             if let error = error as? IOError, error.errnoCode == EADDRINUSE {

@@ -40,6 +40,12 @@ struct Local: ParsableCommand {
     @Option(help: "Verify signatures by this access key, as ID:SECRET.")
     var accessKey: String?
 
+    @Option(help: "Speak TLS with this certificate, and what it is signed by, in a PEM file.")
+    var tlsCert: String?
+
+    @Option(help: "The certificate's key, in a PEM file.")
+    var tlsKey: String?
+
     @Option(help: "Memory for records; the oldest go first.")
     var memory = "512MiB"
 
@@ -106,6 +112,11 @@ struct Local: ParsableCommand {
             let parts = accessKey.split(separator: ":", maxSplits: 1)
             guard parts.count == 2 else { throw ValidationError("--access-key takes ID:SECRET") }
             options.credentials = Credentials(accessKeyID: String(parts[0]), secretAccessKey: String(parts[1]))
+        }
+        switch (tlsCert, tlsKey) {
+        case (let chain?, let key?): options.certificate = (chain, key)
+        case (nil, nil): break
+        case (nil, _?), (_?, nil): throw ValidationError("--tls-cert and --tls-key go together")
         }
         let server: LocalKinesis
         do { server = try LocalKinesis.start(options) } catch {

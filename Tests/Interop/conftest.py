@@ -136,7 +136,7 @@ def start_local(tmp_path):
             for word in streams_and_options:
                 command += [word] if word.startswith("--") else ["--stream", word]
             log = tmp_path / f"local-{time.monotonic_ns()}.log"
-            server = Server(command, log, r"Kinesis listens on (http://\S+)")
+            server = Server(command, log, r"Kinesis listens on (https?://\S+)")
             stack.callback(server.stop)
             return server
 
