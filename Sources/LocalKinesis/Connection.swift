@@ -170,6 +170,7 @@ final class Connection: ChannelInboundHandler {
             "Content-Type": answer.contentType,
             "Content-Length": "\(answer.body.count)",
         ]
+        if let type = answer.errorType { headers.add(name: "x-amzn-ErrorType", value: type) }
         if !keepAlive { headers.add(name: "Connection", value: "close") }
         let head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: answer.status), headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)

@@ -10,6 +10,25 @@ struct Local: ParsableCommand {
         discussion: """
             Any AWS SDK can use it: aws --endpoint-url http://127.0.0.1:4567 kinesis list-streams
             It keeps everything in memory and listens on loopback only, unless --host says otherwise.
+
+            Faults, as KIND:NAME=VALUE,NAME=VALUE:
+              record    a record is refused (code=InternalFailure, stream=, shard=3)
+              error     an error of the API (code=, status=)
+              html      an error page, as of a load balancer (status=503)
+              reset     the connection is reset
+              hang      there is no answer (for=60s)
+              delay     the call, or its answer, waits (by=200ms)
+              slow      the request is read slowly (speed=64KiB, a second)
+              truncate  the answer breaks off in its middle
+              count     PutRecords gives a wrong count of results (by=-1)
+              expire    the access key is expired from then on (times=1)
+              clock     the service's clock is off (by=+10m, or -10m)
+            rate=2%     hit this share of calls, or records (all but clock)
+            skip=1000   let so many pass first (all but clock)
+            times=3     hit so often at most (all but clock)
+            op=NAME     hit that call alone (all but record, count and clock)
+            when=after  carry the call out first (error, html, reset, hang and delay)
+            While it runs: GET, POST, DELETE /_penstock/faults, POST /_penstock/limits.
             """
     )
 
@@ -60,7 +79,7 @@ struct Local: ParsableCommand {
 
     @Option(
         name: .customLong("fault"),
-        help: "Something that fails on purpose, as KIND:NAME=VALUE,…; may be repeated. See above for the kinds."
+        help: "Something that fails on purpose, as KIND:NAME=VALUE,…; may be repeated; the kinds stand above."
     )
     var faults: [String] = []
 

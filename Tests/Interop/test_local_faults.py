@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, HTTPClientError
 from botocore.exceptions import ReadTimeoutError
-from conftest import until
+from conftest import ROOT, until
 from test_local_kinesis import client_for, code_of
 
 
@@ -152,7 +152,8 @@ def test_an_injected_answer_is_what_aws_or_a_load_balancer_would_send(local):
     server.add("error:code=ExpiredTokenException,times=1", "html:status=502,times=1", "error:status=503,times=1")
     status, headers, body = server.raw("ListStreams", {})
     assert status == 400 and headers["Content-Type"] == "application/x-amz-json-1.1"
-    assert json.loads(body)["__type"] == "ExpiredTokenException" and headers["x-amzn-RequestId"]
+    assert json.loads(body)["__type"] == headers["x-amzn-ErrorType"] == "ExpiredTokenException"
+    assert headers["x-amzn-RequestId"]
     status, headers, body = server.raw("ListStreams", {})
     assert status == 502 and headers["Content-Type"] == "text/html" and body.startswith(b"<html>")
     status, headers, body = server.raw("ListStreams", {})
@@ -358,3 +359,33 @@ def test_two_clients_are_served_while_a_third_hangs(local):
     hanging.settimeout(5)
     assert hanging.recv(1) == b""
     hanging.close()
+
+
+def test_every_fault_in_the_readme_and_the_help_is_one(local, penstock):
+    readme = (ROOT / "README.md").read_text()
+    rules = re.findall(r"--fault (\S+)", readme)
+    for kind, own in re.findall(r"^\| `([a-z]+)` \|[^|]*\|([^|]*)\|$", readme, re.MULTILINE):
+        rules.append(",".join([kind, *re.findall(r"`(\S+=\S+)`", own)]).replace(",", ":", 1))
+    assert len(rules) == 4 + 11
+    answer = local().admin("POST", "faults", [{"fault": rule} for rule in rules])
+    assert answer[0] == 200, answer
+    help = penstock("local", "--help").stdout.decode()
+    for rule in rules:
+        assert re.search(rf"^ +{rule.split(':')[0]} ", help, re.MULTILINE)
+
+
+def test_the_readme_s_admin_calls_do_what_stands_there(local):
+    server = local("--seed=7")
+    bodies = re.findall(r"curl -d '(\{.*?\})' http://127.0.0.1:4567/_penstock/(\w+)", (ROOT / "README.md").read_text())
+    for body, path in bodies:
+        body = json.loads(body) | ({"stream": "logs"} if path == "limits" else {})
+        assert server.admin("POST", path, body)[0] == 200
+    for _ in range(3):
+        with pytest.raises(HTTPClientError):
+            server.put(500)
+    shown, = server.faults
+    assert shown == {
+        "id": 1, "fault": "truncate:op=PutRecords,times=3", "seen": 3, "hits": 3, "untold_calls": 3,
+        "untold_records": 1500,
+    }
+    assert server.stored == 1500

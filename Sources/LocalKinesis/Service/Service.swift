@@ -45,6 +45,8 @@ final class Service: Sendable {
     struct Answer: Equatable, Sendable {
         var status: Int
         var contentType: String
+        /// The exception's name, in a header of its own.
+        var errorType: String? = nil
         var body: [UInt8]
     }
 
@@ -279,7 +281,12 @@ final class Service: Sendable {
         let value = WireValue.object([
             "__type": .text(refusal.code), "message": refusal.message.map(WireValue.text),
         ])
-        return Answer(status: refusal.status, contentType: format.contentType, body: format.encode(value))
+        return Answer(
+            status: refusal.status,
+            contentType: format.contentType,
+            errorType: refusal.code,
+            body: format.encode(value)
+        )
     }
 }
 
