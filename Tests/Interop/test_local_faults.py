@@ -1,5 +1,7 @@
 """Faults of the embedded Kinesis on real connections, and its account of what callers were not told."""
 
+import base64
+import collections
 import datetime
 import email.utils
 import http.client
@@ -17,6 +19,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 from botocore.exceptions import ReadTimeoutError
 from conftest import ROOT, until
 from test_local_kinesis import client_for, code_of
+from test_local_reshard import read_all
 
 
 class Local:
@@ -359,6 +362,72 @@ def test_two_clients_are_served_while_a_third_hangs(local):
     hanging.settimeout(5)
     assert hanging.recv(1) == b""
     hanging.close()
+
+
+class Producer(threading.Thread):
+    """Sends records until each is acknowledged: what has no answer that can be trusted, again."""
+
+    def __init__(self, server, number, calls):
+        super().__init__()
+        self.server, self.number, self.calls = server, number, calls
+        self.acknowledged, self.tries, self.problem = [], 0, None
+
+    def run(self):
+        try:
+            for call in range(self.calls):
+                self.deliver([b"%d-%d-%d" % (self.number, call, at) for at in range(50)])
+        except Exception as problem:  # noqa: BLE001
+            self.problem = problem
+
+    def deliver(self, waiting):
+        deadline = time.monotonic() + 60
+        while waiting:
+            assert time.monotonic() < deadline
+            self.tries += 1
+            records = [
+                {"PartitionKey": data.decode(), "Data": base64.b64encode(data).decode()} for data in waiting
+            ]
+            try:
+                status, _, body = self.server.raw("PutRecords", {"StreamName": "logs", "Records": records})
+            except (OSError, http.client.HTTPException):
+                continue
+            results = json.loads(body)["Records"] if status == 200 else []
+            if len(results) != len(records):
+                continue
+            failed = [data for data, result in zip(waiting, results) if "ErrorCode" in result]
+            self.acknowledged += [data for data in waiting if data not in failed]
+            waiting = failed
+
+
+def test_what_a_producer_sends_twice_is_what_the_account_says_it_was_not_told(local, figure, chance):
+    server = local(f"--seed={chance.randrange(1 << 31)}")
+    server.add(
+        "record:rate=2%", "record:code=ProvisionedThroughputExceededException,rate=10%",
+        "reset:when=after,op=PutRecords,rate=3%", "reset:op=PutRecords,rate=3%", "truncate:op=PutRecords,rate=3%",
+        "hang:for=100ms,when=after,op=PutRecords,rate=3%", "hang:for=100ms,op=PutRecords,rate=3%",
+        "count:by=-1,rate=3%", "count:by=1,rate=3%", "html:when=after,op=PutRecords,rate=3%",
+        "error:status=500,when=after,op=PutRecords,rate=3%", "error:status=503,op=PutRecords,rate=3%",
+        "delay:by=20ms,when=after,op=PutRecords,rate=5%", "slow:speed=256KiB,op=PutRecords,rate=5%",
+    )
+    producers = [Producer(server, number, 60) for number in range(4)]
+    for producer in producers:
+        producer.start()
+    for count in (6, 3, 5, 4):
+        time.sleep(0.4)
+        server.kinesis.update_shard_count(StreamName="logs", TargetShardCount=count, ScalingType="UNIFORM_SCALING")
+    for producer in producers:
+        producer.join(120)
+    assert [producer.problem for producer in producers] == [None] * 4
+    acknowledged = [data for producer in producers for data in producer.acknowledged]
+    assert len(acknowledged) == len(set(acknowledged)) == 4 * 60 * 50
+    stored = collections.Counter(data for records in read_all(server.kinesis, "logs").values() for data in records)
+    assert set(stored) == set(acknowledged)
+    twice = sum(stored.values()) - len(stored)
+    faults = server.faults
+    assert all(fault["hits"] for fault in faults), faults
+    untold = sum(fault["untold_records"] for fault in faults)
+    figure(f"{len(acknowledged)} records in {sum(each.tries for each in producers)} calls, {untold} untold, {twice} twice")
+    assert twice == untold
 
 
 def test_every_fault_in_the_readme_and_the_help_is_one(local, penstock):
