@@ -23,7 +23,8 @@ final class Connection: ChannelInboundHandler {
     private var waiting: Scheduled<Void>?
     /// The answer that waits, of which the caller does not know.
     private var reply: Service.Reply?
-    /// Bytes of a slow request that one read has brought.
+    /// The next read of a request that is read slowly, and the bytes that the last one has brought.
+    private var reading: Scheduled<Void>?
     private var justRead = 0
     /// The Date header, which changes once a second.
     private var date: (seconds: Int64, text: String) = (-1, "")
@@ -41,13 +42,20 @@ final class Connection: ChannelInboundHandler {
     func channelReadComplete(context: ChannelHandlerContext) {
         context.fireChannelReadComplete()
         guard let speed = disturbance?.readSpeed else { return }
-        let pause = Duration.seconds(Double(justRead) / Double(speed))
-        justRead = 0
-        context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(pause)) { context.read() }
+        reading = context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(takePause(at: speed))) {
+            context.read()
+        }
+    }
+
+    /// How long what was just read takes at so many bytes a second.
+    private func takePause(at speed: Int) -> Duration {
+        defer { justRead = 0 }
+        return .seconds(Double(justRead) / Double(speed))
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         waiting?.cancel()
+        reading?.cancel()
         if let reply { service.noteUntold(reply) }
         reply = nil
         context.fireChannelInactive()
@@ -89,8 +97,11 @@ final class Connection: ChannelInboundHandler {
     private func end(_ context: ChannelHandlerContext) {
         guard let head = head.take() else { return }
         let now = Moment.now()
-        let disturbance = disturbance.take()
-        if disturbance?.readSpeed != nil { read(automatically: true, context) }
+        var disturbance = disturbance.take()
+        if let speed = disturbance?.readSpeed {
+            disturbance?.pauseBefore += takePause(at: speed)
+            read(automatically: true, context)
+        }
         var taken: [UInt8] = []
         swap(&taken, &body)
         let answer: Service.Answer

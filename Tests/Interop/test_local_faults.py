@@ -208,6 +208,9 @@ def test_answers_come_late_and_requests_are_read_slowly(local):
     server.add("delay:by=200ms,when=after", "delay:by=200ms")
     assert 0.4 <= seconds(server.put) < 2
     server.admin("DELETE", "faults")
+    server.add("slow:speed=10KiB,op=PutRecords,times=1")
+    small = {"StreamName": "logs", "Records": [{"PartitionKey": "k", "Data": b"x" * 1000}] * 5}
+    assert 0.5 <= seconds(lambda: server.kinesis.put_records(**small)) < 2
     server.add("slow:speed=1MiB,op=PutRecords")
     large = {"StreamName": "logs", "Records": [{"PartitionKey": "k", "Data": b"x" * (1 << 20 - 1)}] * 2}
     assert 0.8 <= seconds(lambda: server.kinesis.put_records(**large)) < 6
@@ -229,6 +232,16 @@ def test_a_delayed_call_whose_caller_goes_away_is_not_carried_out_or_accounted_f
     assert server.stored == 10
     account = {fault["id"]: (fault["untold_calls"], fault["untold_records"]) for fault in server.faults}
     assert account == {before: (0, 0), after: (1, 10)}
+
+
+def test_a_caller_that_goes_away_from_a_slow_read_leaves_nothing_behind(local):
+    server = local("--fault=slow:speed=100KiB,op=PutRecords,times=5")
+    entries = {"StreamName": "logs", "Records": [{"PartitionKey": "k", "Data": "eHh4" * 100_000}] * 2}
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            server.raw("PutRecords", entries, timeout=0.2)
+    assert server.stored == 0
+    assert server.put()["FailedRecordCount"] == 0
 
 
 def test_a_key_expires_until_another_is_used(local):

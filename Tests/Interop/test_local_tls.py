@@ -108,6 +108,7 @@ def test_what_is_no_tls_is_not_served(start, certificate):
     assert client_for(url, certificate[0]).list_streams()["StreamNames"] == ["logs"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tls_below_1_2_is_refused(start):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -32,9 +32,6 @@ struct Store: Sendable {
     static let accountShards = 10_000
     /// Shards of a stream in on-demand mode, at first.
     static let onDemandShards = 4
-    /// Calls of UpdateShardCount and of UpdateStreamMode for a stream within 24 hours.
-    static let resizesADay = 10
-    static let modeSwitchesADay = 2
     /// Streams that may be CREATING at a time.
     static let creatingStreams = 5
 
@@ -176,121 +173,19 @@ extension Store {
     /// - Returns: how many shards are open before.
     mutating func change(_ name: String, _ change: StreamChange, now: Moment) throws(Refusal) -> Int {
         let place = try place(of: name, now: now)
-        let stream = streams.values[place]
-        let open = stream.openShards
+        let open = streams.values[place].openShards
         switch change {
-        case .split(let id, let hash):
-            try checkProvisioned(stream)
-            let shard = try shard(id, of: stream)
-            try checkRoom(for: 1)
-            let (low, high) = (shard.range.lowerBound, shard.range.upperBound)
-            if hash.value <= low.value || hash.value - low.value <= 1 || hash >= high {
-                throw .invalidArgument(
-                    "NewStartingHashKey \(hash) used in SplitShard() on shard \(id) in \(described(name)) is not both "
-                        + "greater than one plus the shard's StartingHashKey \(low) and less than the shard's "
-                        + "EndingHashKey \(high)."
-                )
-            }
-            try checkOpen(shard, of: name)
-        case .merge(let one, let other):
-            try checkProvisioned(stream)
-            let shards = (try shard(one, of: stream), try shard(other, of: stream))
-            try checkOpen(shards.0, of: name)
-            try checkOpen(shards.1, of: name)
-            let ranges = (shards.0.range, shards.1.range)
-            guard
-                ranges.0.upperBound.value &+ 1 == max(1, ranges.1.lowerBound.value)
-                    || ranges.1.upperBound.value &+ 1 == max(1, ranges.0.lowerBound.value)
-            else {
-                throw .invalidArgument(
-                    "Shards \(one) and \(other) in \(described(name)) are not an adjacent pair of shards eligible for "
-                        + "merging"
-                )
-            }
-        case .count(let count):
-            try checkProvisioned(stream)
-            try checkResize(stream, from: open, to: count, now: now)
-        case .mode:
-            try checkDay(stream.modeSwitches, Self.modeSwitchesADay, "UpdateStreamMode", of: name, now: now)
-        case .recordBytes: break
+        case .split: try checkRoom(for: 1)
+        // More than the account may have is refused with the stream's limits.
+        case .count(let count) where count <= open * 2: try checkRoom(for: count - open)
+        case .merge, .count, .mode, .recordBytes: break
         }
-        let status = stream.status(at: now)
-        if status != .active {
-            throw Refusal(
-                "ResourceInUseException",
-                "\(described(name, capital: true)) not ACTIVE, instead in state \(status.rawValue)"
-            )
-        }
-        if case .count = change { streams.values[place].resizes.append(now.milliseconds) }
-        if case .mode = change { streams.values[place].modeSwitches.append(now.milliseconds) }
-        streams.values[place].begin(change, for: rules.updateDelay, now: now)
+        let account = (rules.account, rules.enforceShardLimits)
+        try streams.values[place].begin(change, for: rules.updateDelay, of: account, now: now)
         return open
     }
 
-    private func described(_ name: String, capital: Bool = false) -> String {
-        "\(capital ? "S" : "s")tream \(name) under account \(rules.account)"
-    }
-
-    private func shard(_ id: ShardID, of stream: StoredStream) throws(Refusal) -> StoredShard {
-        guard let place = stream.place(of: id) else {
-            throw Refusal("ResourceNotFoundException", "Could not find shard \(id) in \(described(stream.name)).")
-        }
-        return stream.shards[place]
-    }
-
-    private func checkProvisioned(_ stream: StoredStream) throws(Refusal) {
-        if stream.isOnDemand {
-            throw Refusal(
-                "ValidationException",
-                "Request is invalid. \(described(stream.name, capital: true)) is in On-Demand mode."
-            )
-        }
-    }
-
-    private func checkOpen(_ shard: StoredShard, of name: String) throws(Refusal) {
-        if !shard.isOpen {
-            throw .invalidArgument(
-                "Shard \(shard.id) in \(described(name)) has already been merged or split, and thus is not eligible for "
-                    + "merging or splitting."
-            )
-        }
-    }
-
-    /// Source: the API reference of UpdateShardCount.
-    private func checkResize(_ stream: StoredStream, from open: Int, to count: Int, now: Moment) throws(Refusal) {
-        let counts = "Current open shard count: \(open), Target shard count: \(count)"
-        func exceeded(_ rule: String) -> Refusal { Refusal("LimitExceededException", "\(rule). \(counts)") }
-        if count > Self.accountShards {
-            throw exceeded(
-                "Target shard count or number of open shards cannot be greater than \(Self.accountShards)"
-            )
-        }
-        if count > open * 2 {
-            throw exceeded("UpdateShardCount cannot scale up over double your current open shard count")
-        }
-        if count * 2 < open {
-            throw exceeded("UpdateShardCount cannot scale down below half your current open shard count")
-        }
-        try checkRoom(for: count - open)
-        try checkDay(stream.resizes, Self.resizesADay, "UpdateShardCount", of: stream.name, now: now)
-    }
-
-    /// Throws if `calls`, all so far, are `most` within the last 24 hours; only where limits are enforced.
-    private func checkDay(
-        _ calls: [Int64],
-        _ most: Int,
-        _ call: String,
-        of name: String,
-        now: Moment
-    ) throws(Refusal) {
-        guard rules.enforceShardLimits, calls.count(where: { $0 > now.milliseconds - 86_400_000 }) >= most else {
-            return
-        }
-        throw Refusal(
-            "LimitExceededException",
-            "\(call) was called \(most) times within 24 hours for \(described(name)), which is the limit."
-        )
-    }
+    private func described(_ name: String) -> String { "stream \(name) under account \(rules.account)" }
 }
 
 // MARK: Writing
