@@ -33,7 +33,7 @@ class Soak:
     def __init__(self, server, make_agent, folder, chance):
         self.chance, self._server = chance, server
         self.counts = collections.Counter()
-        self.agent = make_agent([], "", "logs", agent={"shutdown_timeout": "4s"}, timeout="1500ms", connect_timeout="500ms")
+        self.agent = make_agent([], "", "logs", agent={"shutdown_timeout": "4s", "log_level": "debug"}, timeout="1500ms", connect_timeout="500ms")
         self.is_alive = False
         self.senders = self._make_senders(folder)
         self.judge = judge.Judge(server.url, "logs", [sender.source for sender in self.senders])
@@ -187,7 +187,7 @@ class Soak:
     def tell(self):
         """Prints what led to a fault: the last lives' logs."""
         for run in self.agent.runs[-3:]:
-            print(f"run {self.agent.runs.index(run)}:\n{run.log[-8000:]}")
+            print(f"run {self.agent.runs.index(run)}:\n{run.log[-20000:]}")
         print(f"faults: {dict(self.kinesis.counts)}; likelihood {self.kinesis.likelihood}; {self.agent.output}")
 
     def _configure_life(self):

@@ -375,9 +375,11 @@ struct FileFinder: ~Copyable {
         }
     }
 
+    /// Whether something of it is known but its inode.
     private func isKnown(_ path: String) -> Bool {
         guard let status = try? FileStatus(of: path) else { return true }
-        return !checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode).isEmpty
+        let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
+        return known.contains { $0.entry.headSize > 0 }
     }
 
     private mutating func endScan() {
@@ -448,13 +450,21 @@ struct FileFinder: ~Copyable {
         // Rotated between the look at its name and the opening: it is tailed already.
         guard files[Identity(status)] == nil else { return }
         let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
-        for known in known where try isSame(file, status, known) {
-            return try begin(file, path, target: target, status, as: known, isRotated: isRotated)
-        }
-        for known in known { try finishCopy(of: known, target ?? path, status) }
         let isOld = isFirstScan && startsAtEnd
         // An input that starts at the ends of its files takes each as it finds it.
         let mayBeCopy = !isRotated && !once && !isOld
+        var same: [Checkpoints.Unclaimed] = []
+        for known in known where try isSame(file, status, known) { same.append(known) }
+        if let furthest = same.max(by: { $0.offset < $1.offset }) {
+            // Of one that was empty nothing is known: its inode may be a copy's by now.
+            if mayBeCopy, furthest.entry.headSize == 0, try copies.mayBeInTheMaking(file, status, path, beside: files) {
+                return
+            }
+            // A copy that was finished has the entry of the file that it is of, and may have had one before.
+            for known in same where known.entry.id != furthest.entry.id { checkpoints.close(known.entry.id) }
+            return try begin(file, path, target: target, status, as: furthest, isRotated: isRotated)
+        }
+        for known in known { try finishCopy(of: known, target ?? path, status) }
         if known.isEmpty {
             if mayBeCopy, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
             let offset = isOld ? status.size : 0

@@ -8,7 +8,7 @@ import Synchronization
 ///     2026-11-21T01:40:00.123Z notice file rotated path=/var/log/app.log offset=1234
 ///
 /// Messages are constant texts and details are metadata, so that a flood of one message can be told from many events: of
-/// each message a few pass in ten seconds, and the next that passes says how many did not.
+/// each message a few pass in ten seconds, and the next that passes says how many did not. At debug all pass.
 public struct LogLine: LogHandler {
     /// The same for all copies: another configuration may change it.
     public var logLevel: Logger.Level {
@@ -49,7 +49,7 @@ public struct LogLine: LogHandler {
         milliseconds: Int64,
         now: ContinuousClock.Instant
     ) -> String? {
-        guard let suppressed = limiter.admit(text, now: now) else { return nil }
+        guard let suppressed = logLevel <= .debug ? 0 : limiter.admit(text, now: now) else { return nil }
         var line = "\(Self.timestamp(milliseconds)) \(level.rawValue) \(text)"
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
         if suppressed > 0 { line += " suppressed=\(suppressed)" }
