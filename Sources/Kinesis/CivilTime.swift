@@ -40,6 +40,25 @@ public struct CivilTime: Equatable, Sendable {
         self = CivilTime(unixSeconds: unixSeconds)
     }
 
+    /// Seconds since 1970 of a time like `2026-11-21T08:00:00Z`, with or without a fraction, at any offset from UTC.
+    public static func unixSeconds(rfc3339 text: String) -> Int64? {
+        let halves = text.split(separator: "T")
+        guard halves.count == 2, let zone = halves[1].firstIndex(where: { "Z+-".contains($0) }) else { return nil }
+        let date = halves[0].split(separator: "-").compactMap { Int($0) }
+        let clock = halves[1][..<zone].prefix { $0 != "." }.split(separator: ":").compactMap { Int($0) }
+        let offset = halves[1][zone...].dropFirst().split(separator: ":").compactMap { Int($0) }
+        guard date.count == 3, clock.count == 3, (0...9999).contains(date[0]), (1...12).contains(date[1]),
+            (1...31).contains(date[2]), (0..<24).contains(clock[0]), (0..<60).contains(clock[1]),
+            (0...60).contains(clock[2]), halves[1][zone] == "Z" ? offset.isEmpty : offset.count == 2,
+            offset.allSatisfy({ (0..<60).contains($0) })
+        else { return nil }
+        var time = CivilTime(unixSeconds: 0)
+        (time.year, time.month, time.day) = (date[0], date[1], date[2])
+        (time.hour, time.minute, time.second) = (clock[0], clock[1], clock[2])
+        let east = offset.isEmpty ? 0 : Int64(offset[0] * 3600 + offset[1] * 60)
+        return time.unixSeconds - (halves[1][zone] == "-" ? -east : east)
+    }
+
     /// Seconds since 1970, UTC.
     public var unixSeconds: Int64 {
         let shifted = month <= 2 ? year - 1 : year

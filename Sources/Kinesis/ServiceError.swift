@@ -22,7 +22,7 @@ public struct ServiceError: Error, Equatable, Sendable {
     public init(code: String, message: String) {
         self.code = code
         self.message = message
-        kind = Self.kind(of: code) ?? .transient
+        kind = Self.isAboutTime(code, message) ? .clock : Self.kind(of: code) ?? .transient
     }
 
     /// Reads the answer to a failed call.
@@ -50,9 +50,13 @@ public struct ServiceError: Error, Equatable, Sendable {
                 default: .transient
                 }
         }
-        if code == "InvalidSignatureException", message.contains("expired") || message.contains("not yet current") {
-            kind = .clock
-        }
+        if Self.isAboutTime(code, message) { kind = .clock }
+    }
+
+    /// Kinesis says InvalidSignatureException, STS SignatureDoesNotMatch, of a signature that came at another time.
+    private static func isAboutTime(_ code: String, _ message: String) -> Bool {
+        (code == "InvalidSignatureException" || code == "SignatureDoesNotMatch")
+            && (message.contains("expired") || message.contains("not yet current"))
     }
 
     /// `com.amazonaws.kinesis#ResourceNotFoundException:http://…` → `ResourceNotFoundException`.

@@ -10,6 +10,13 @@ public struct Credentials: Equatable, Sendable {
     }
 }
 
+extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// The key's name alone: what is secret must not get into a log.
+    public var description: String { accessKeyID }
+    public var debugDescription: String { accessKeyID }
+    public var customMirror: Mirror { Mirror(self, children: ["accessKeyID": accessKeyID]) }
+}
+
 /// Signs HTTP requests with AWS Signature Version 4.
 ///
 /// The signing key depends on the day alone and is kept, so a signature costs two HMACs and the hash of the request's

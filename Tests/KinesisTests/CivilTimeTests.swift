@@ -23,6 +23,20 @@ import Testing
         #expect(CivilTime(httpDate: text) == time)
     }
 
+    @Test(
+        arguments: [
+            ("2026-11-21T08:00:00Z", 1_795_248_000), ("2026-11-21T08:00:00.999Z", 1_795_248_000),
+            ("2026-11-21T08:00:00+00:00", 1_795_248_000), ("2026-11-21T09:30:00+01:30", 1_795_248_000),
+            ("2026-11-20T22:30:00-09:30", 1_795_248_000), ("1970-01-01T00:00:00Z", 0), ("2026-11-21", nil),
+            ("2026-11-21T08:00:00", nil), ("2026-11-21T08:00:00+1", nil), ("2026-11-21T08:00:00Z0", nil),
+            ("2026-13-21T08:00:00Z", nil), ("2026-11-21T24:00:00Z", nil), ("99999999999999999999-11-21T08:00:00Z", nil),
+            ("T", nil), ("", nil), ("2026-11-21T08:00Z", nil), ("2026-11-21T08:00:00+99:99", nil),
+        ] as [(String, Int64?)]
+    )
+    func `reads the times of JSON answers`(text: String, seconds: Int64?) {
+        #expect(CivilTime.unixSeconds(rfc3339: text) == seconds)
+    }
+
     /// Foundation's calendar is the proleptic Gregorian one from 1583 on.
     @Test func `agrees with another calendar from 1600 to 9999`() throws {
         var random = Random()
