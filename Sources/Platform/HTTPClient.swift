@@ -21,12 +21,24 @@ public final class HTTPClient {
         public var maxConnections = 24
         /// A file of certificates to trust in place of the system's.
         public var caFile: String?
+        public var proxy = Proxy.environment
         /// Bytes of an answer above which the call fails.
         public var largestAnswer = 32 << 20
         public var userAgent = "penstock"
 
         public init(url: String) { self.url = url }
     }
+
+    /// Through what calls go.
+    public enum Proxy: Equatable, Sendable {
+        /// As HTTPS_PROXY, NO_PROXY and their kin in the environment say, read as curl reads them.
+        case environment
+        /// `http://[user:password@]host:port`; the environment's NO_PROXY is heeded.
+        case url(String)
+        case none
+    }
+
+    public enum Method: Sendable { case get, post, put }
 
     private let options: Options
     private let multi: UnsafeMutableRawPointer
@@ -51,9 +63,15 @@ public final class HTTPClient {
     public var inFlight: Int { running.count }
 
     /// An unused transfer to fill and start.
-    public func transfer() -> Transfer { idle.popLast() ?? Transfer(options) }
+    ///
+    /// - Parameter url: another than that of the options.
+    public func transfer(_ method: Method = .post, to url: String? = nil) -> Transfer {
+        let transfer = idle.popLast() ?? Transfer(options)
+        transfer.aim(method, at: url ?? options.url)
+        return transfer
+    }
 
-    /// Starts a POST; its answer comes out of `finished`.
+    /// Starts a call; its answer comes out of `finished`.
     ///
     /// - Parameter token: comes back with the answer.
     public func start(_ transfer: Transfer, token: Int) {
@@ -123,6 +141,19 @@ public struct TransportError: Error, Equatable, CustomStringConvertible, Sendabl
     public var isPermanent: Bool
     /// Nothing came in time.
     public var isTimeout = false
+    /// Why the server's certificate is not taken; nil where that is not what failed.
+    public var certificate: CertificateFault?
+
+    public enum CertificateFault: Sendable {
+        /// Not valid yet, or not any more: its dates, or this machine's clock.
+        case time
+        /// It names another host.
+        case name
+        /// Nobody who is trusted has signed it.
+        case trust
+        /// The file of certificates to trust cannot be read.
+        case file
+    }
 
     public var description: String { message }
 }
@@ -134,6 +165,8 @@ public final class Transfer {
     fileprivate var token = 0
     private let errorText: UnsafeMutablePointer<CChar>
     private var headers: UnsafeMutablePointer<curl_slist>?
+    private var url: String?
+    private var method = HTTPClient.Method.post
     private let largestAnswer: Int
 
     private var pieces: [UnsafeRawBufferPointer] = unsafe []
@@ -154,7 +187,6 @@ public final class Transfer {
         unsafe errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
         largestAnswer = options.largestAnswer
         unsafe ccurl_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
-        unsafe ccurl_set_text(easy, CURLOPT_URL, options.url)
         unsafe ccurl_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https")
         unsafe ccurl_set_text(easy, CURLOPT_USERAGENT, options.userAgent)
         unsafe ccurl_set_long(easy, CURLOPT_POST, 1)
@@ -170,6 +202,11 @@ public final class Transfer {
         unsafe ccurl_set_long(easy, CURLOPT_QUICK_EXIT, 1)
         // At the default 16 KiB a 1 MiB call takes four times the system calls.
         unsafe ccurl_set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, 128 << 10)
+        switch options.proxy {
+        case .environment: break
+        case .url(let url): unsafe ccurl_set_text(easy, CURLOPT_PROXY, url)
+        case .none: unsafe ccurl_set_text(easy, CURLOPT_PROXY, "")
+        }
         if let caFile = options.caFile { unsafe ccurl_set_text(easy, CURLOPT_CAINFO, caFile) }
 
         // The callbacks run inside `perform` on the owner's thread, while it holds no other view of this object.
@@ -222,6 +259,21 @@ public final class Transfer {
         answerHeaders.first { $0.name == name.lowercased() }?.value
     }
 
+    fileprivate func aim(_ method: HTTPClient.Method, at url: String) {
+        if url != self.url { unsafe ccurl_set_text(easy, CURLOPT_URL, url) }
+        self.url = url
+        guard method != self.method else { return }
+        self.method = method
+        unsafe ccurl_set_pointer(easy, CURLOPT_CUSTOMREQUEST, nil)
+        switch method {
+        case .get: unsafe ccurl_set_long(easy, CURLOPT_HTTPGET, 1)
+        case .post: unsafe ccurl_set_long(easy, CURLOPT_POST, 1)
+        case .put:
+            unsafe ccurl_set_long(easy, CURLOPT_POST, 1)
+            unsafe ccurl_set_text(easy, CURLOPT_CUSTOMREQUEST, "PUT")
+        }
+    }
+
     fileprivate func prepare() {
         addHeader("Expect", "")
         unsafe ccurl_set_pointer(easy, CURLOPT_HTTPHEADER, headers)
@@ -256,9 +308,27 @@ public final class Transfer {
                 message: words,
                 mayHaveArrived: sent > 0,
                 isPermanent: permanent.contains(code),
-                isTimeout: code == CURLE_OPERATION_TIMEDOUT
+                isTimeout: code == CURLE_OPERATION_TIMEDOUT,
+                certificate: certificateFault(code)
             )
         )
+    }
+
+    private func certificateFault(_ code: CURLcode) -> TransportError.CertificateFault? {
+        switch code {
+        case CURLE_SSL_CACERT_BADFILE: return .file
+        case CURLE_PEER_FAILED_VERIFICATION: break
+        default: return nil
+        }
+        var result = 0
+        unsafe ccurl_get_long(easy, CURLINFO_SSL_VERIFYRESULT, &result)
+        // OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED; where libcurl itself compares the name,
+        // it leaves the 1 that it began with.
+        return switch result {
+        case 0, 1: .name
+        case 9, 10: .time
+        default: .trust
+        }
     }
 
     @unsafe

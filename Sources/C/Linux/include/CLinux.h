@@ -58,3 +58,11 @@ int clinux_stop_signals(void);
 int clinux_next_signal(int fd);
 /// Names the calling thread; 15 bytes at most.
 void clinux_name_thread(const char *name);
+
+/// Starts `sh -c command` as leader of a process group of its own, without input and without our descriptors and signal
+/// mask; what it writes can be read from `*output`. Returns its number.
+int clinux_start_shell(const char *command, int *output);
+/// Ends the process group `process` at once.
+void clinux_kill_group(int process);
+/// The exit code of `process` (128 + the signal that ended it), or -EAGAIN while it runs.
+int clinux_exit_code(int process);
