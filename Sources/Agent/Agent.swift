@@ -222,8 +222,26 @@ extension KinesisEndpoint {
     /// `embedded` has no address of its own: whoever starts it passes one.
     public init(_ output: Configuration.Output) {
         switch output.endpoint {
-        case .region, .embedded: self.init(region: output.region)
+        case .region, .embedded: self.init(output.endpoints, stream: output.stream)
         case .url(let url): self.init(url: url, region: output.region)
         }
     }
+}
+
+extension CredentialSource {
+    /// Where an output says its keys come from.
+    public init(_ output: Configuration.Output) {
+        self.init(profile: output.profile)
+        (roleARN, externalID) = (output.roleARN, output.externalID)
+        (endpoints, proxy) = (output.endpoints, output.httpProxy)
+        caFile = output.caFile.isEmpty ? nil : output.caFile
+    }
+}
+
+extension Configuration.Output {
+    fileprivate var endpoints: RegionalEndpoints {
+        RegionalEndpoints(region: region, isFIPS: fips, isDualStack: dualStack)
+    }
+
+    var httpProxy: HTTPClient.Proxy { proxy.isEmpty ? .environment : .url(proxy) }
 }

@@ -155,14 +155,17 @@ struct Supervisor {
 
     /// Makes the caller, in the thread that will own it.
     private func caller() -> @Sendable () -> KinesisCaller {
-        let (output, endpoint, credentials) = (output, endpoint, credentials)
+        let (output, endpoint, credentials, log) = (output, endpoint, credentials, log)
         return {
+            let isOwn = endpoint != nil
             let endpoint = endpoint ?? KinesisEndpoint(output)
             var options = HTTPClient.Options(url: endpoint.url)
             options.connectTimeout = output.connectTimeout
             options.timeout = output.timeout
             options.maxConnections = output.maxInFlight
             options.caFile = output.caFile.isEmpty ? nil : output.caFile
+            // A Kinesis that the caller of the agent has started is on this machine.
+            options.proxy = isOwn ? .none : output.httpProxy
             let wire: WireChoice =
                 switch output.wire {
                 case .auto: WireChoice()
@@ -174,7 +177,8 @@ struct Supervisor {
                 stream: output.stream,
                 options: options,
                 wire: wire,
-                credentials: credentials ?? CredentialSource(profile: output.profile)
+                credentials: credentials ?? CredentialSource(output),
+                log: log
             )
         }
     }
@@ -258,8 +262,10 @@ extension Configuration.Input {
 extension Configuration.Output {
     /// Whether calls go elsewhere, or in another way.
     func callsOtherwise(than other: Self) -> Bool {
-        (stream, endpoint, region, profile, caFile, wire) != (
-            other.stream, other.endpoint, other.region, other.profile, other.caFile, other.wire
-        ) || (timeout, connectTimeout, maxInFlight) != (other.timeout, other.connectTimeout, other.maxInFlight)
+        (stream, endpoint, region, fips, dualStack) != (
+            other.stream, other.endpoint, other.region, other.fips, other.dualStack
+        ) || (profile, roleARN, externalID) != (other.profile, other.roleARN, other.externalID)
+            || (proxy, caFile, wire) != (other.proxy, other.caFile, other.wire)
+            || (timeout, connectTimeout, maxInFlight) != (other.timeout, other.connectTimeout, other.maxInFlight)
     }
 }

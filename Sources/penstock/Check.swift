@@ -16,7 +16,9 @@ struct Check: ParsableCommand {
         for input in configuration.inputs {
             print("  input \(input.name): \(input.paths.joined(separator: ", "))")
         }
-        let place = output.endpoint == .embedded ? "the embedded Kinesis" : KinesisEndpoint(output).url
+        let endpoint = KinesisEndpoint(output)
+        var place = output.endpoint == .embedded ? "the embedded Kinesis" : endpoint.url
+        if output.endpoint != .embedded, endpoint.controlURL != endpoint.url { place += " and \(endpoint.controlURL)" }
         print("  output \(output.name): stream \(output.stream) at \(place)")
     }
 }

@@ -89,7 +89,7 @@ struct Demo: ParsableCommand {
 
     /// Reads the stream back and compares it with what was written.
     private func compare(_ endpoint: KinesisEndpoint, _ generator: LogGenerator) throws {
-        let reader = StreamReader(endpoint, stream: .name("demo"), credentials: .embedded)
+        let reader = StreamReader(endpoint, stream: .name("demo"), credentials: .embedded, proxy: .none)
         let deaggregator = Deaggregator()
         let md5 = MD5()
         var tally = LogTally(expected: generator.lines)

@@ -39,10 +39,12 @@ struct Read: ParsableCommand {
         guard let stream else { throw ValidationError("name a stream, or --dead-letters") }
         let start = try start()
         let signals = try StopSignals()
+        let name = stream.hasPrefix("arn:") ? StreamName.arn(stream) : .name(stream)
+        let endpoint = try place.resolved(for: name)
         let reader = StreamReader(
-            try place.resolved(),
-            stream: stream.hasPrefix("arn:") ? .arn(stream) : .name(stream),
-            credentials: place.credentials
+            endpoint,
+            stream: name,
+            credentials: place.credentials(in: endpoint.region)
         )
         var printer = RecordPrinter(format: format, inflates: gunzip)
         do {
@@ -161,23 +163,27 @@ struct PlaceOptions: ParsableArguments {
     var profile = ""
 
     /// The endpoint they name together.
-    func resolved() throws -> KinesisEndpoint {
+    func resolved(for stream: StreamName) throws -> KinesisEndpoint {
         let region = region ?? Machine.environment("AWS_REGION") ?? Machine.environment("AWS_DEFAULT_REGION")
-        if let endpoint {
+        if let endpoint = endpoint ?? RegionalEndpoints.override(of: "kinesis", Machine.environment) {
             guard endpoint.hasPrefix("http://") || endpoint.hasPrefix("https://") else {
                 throw ValidationError("--endpoint takes a URL, like http://127.0.0.1:4567")
             }
             return KinesisEndpoint(url: endpoint, region: region ?? "us-east-1")
         }
-        guard let region else { throw ValidationError("set --region, or AWS_REGION in the environment") }
-        return KinesisEndpoint(region: region)
+        guard let region = region ?? CredentialSource(profile: profile).region() else {
+            throw ValidationError("set --region, or AWS_REGION in the environment")
+        }
+        return KinesisEndpoint(RegionalEndpoints(region: region), stream: stream)
     }
 
     /// On loopback nobody looks at the key: one need not have any.
-    var credentials: CredentialSource {
-        let source = CredentialSource(profile: profile)
+    func credentials(in region: String) -> CredentialSource {
+        var source = CredentialSource(profile: profile)
+        source.endpoints.region = region
+        source.caFile = Machine.environment("AWS_CA_BUNDLE").flatMap { $0.isEmpty ? nil : $0 }
         let isLocal = endpoint.map { $0.contains("//127.0.0.1") || $0.contains("//localhost") } ?? false
-        return isLocal && (try? source.load()) == nil ? .embedded : source
+        return isLocal && !source.hasKeysAtHand ? .embedded : source
     }
 }
 

@@ -27,11 +27,17 @@ struct StreamReader {
         var millisecondsBehind: Int64
     }
 
-    init(_ endpoint: KinesisEndpoint, stream: StreamName, credentials: CredentialSource) {
+    init(
+        _ endpoint: KinesisEndpoint,
+        stream: StreamName,
+        credentials: CredentialSource,
+        proxy: HTTPClient.Proxy = .environment
+    ) {
         self.stream = stream
         var options = HTTPClient.Options(url: endpoint.url)
         options.timeout = .seconds(30)
         options.maxConnections = 2
+        (options.proxy, options.caFile) = (proxy, credentials.caFile)
         caller = KinesisCaller(
             endpoint,
             stream: stream,

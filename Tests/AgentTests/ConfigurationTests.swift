@@ -95,7 +95,10 @@ import Testing
             region = "us-east-2"
             endpoint = "http://127.0.0.1:4567"
             profile = "p"
+            role_arn = "arn:aws:iam::123456789012:role/team/r"
+            external_id = "x"
             ca_file = "/ca.pem"
+            proxy = "http://u:p@proxy:3128"
             wire = "json"
             partition_key = "=key"
             aggregate = false
@@ -128,6 +131,8 @@ import Testing
         o.fromPlace = configuration.outputs[0].fromPlace
         (o.from, o.stream, o.region, o.endpoint) = (["a"], .name("s"), "us-east-2", .url("http://127.0.0.1:4567"))
         (o.profile, o.caFile, o.wire, o.partitionKey) = ("p", "/ca.pem", .json, .literal("key"))
+        (o.roleARN, o.externalID) = ("arn:aws:iam::123456789012:role/team/r", "x")
+        o.proxy = "http://u:p@proxy:3128"
         (o.aggregate, o.aggregateMaxSize, o.aggregateMaxRecords) = (false, 20 << 10, 7)
         (o.linger, o.maxInFlight, o.rateLimit) = (.milliseconds(1500), 3, 0)
         (o.callMaxSize, o.callMaxRecords) = (100_000, 9)
@@ -196,6 +201,9 @@ import Testing
         "aggregate = 1", "aggregate_max_size = \"1MiB\"", "aggregate_max_records = -1", "linger = \"61s\"",
         "max_in_flight = 0", "max_in_flight = 1001", "rate_limit = -1", "rate_limit = 50.0", "call_max_size = 1",
         "call_max_records = 501", "timeout = \"1ms\"", "connect_timeout = \"1\"", "profile = 1", "linger_ = 1",
+        "role_arn = \"arn:aws:iam::1:user/u\"", "role_arn = \"r\"", "external_id = \"x\"", "fips = 1",
+        "proxy = \"proxy:3128\"", "proxy = \"socks5://proxy:1080\"", "endpoint = \"http://h\"\nfips = true",
+        "endpoint = \"embedded\"\ndual_stack = true",
         "[outputs.other]\ntype = \"kinesis\"\nstream = \"s\"\nregion = \"r\"",
     ])
     func `one wrong value of an output is one fault`(line: String) {
@@ -245,8 +253,33 @@ import Testing
         #expect(try Self.read(text("stream = \"s\""), ["AWS_REGION": "r1"]).outputs[0].region == "r1")
         #expect(try Self.read(text("stream = \"s\""), ["AWS_DEFAULT_REGION": "r2"]).outputs[0].region == "r2")
         #expect(Self.faults(text("stream = \"s\"")).count == 1)
+        #expect(Self.faults(text("stream = \"s\"\nregion = \"eu west\"")).count == 1)
+        #expect(Self.faults(text("stream_arn = \"\(arn)\"\nregion = \"ap-south-2\"")).count == 1)
+        #expect(Self.faults(text("stream_arn = \"\(arn.replacing("aws:", with: "aws-cn:"))\"")).count == 1)
         let embedded = try Self.read(text("stream = \"s\"\nendpoint = \"embedded\"")).outputs[0]
         #expect(embedded.endpoint == .embedded && !embedded.region.isEmpty)
+    }
+
+    @Test func `the environment may name the endpoint and the certificates to trust`() throws {
+        let text = Self.with()
+        func output(_ environment: [String: String], _ line: String = "") throws -> Configuration.Output {
+            try Self.read(Self.with(output: line), environment).outputs[0]
+        }
+        #expect(try Self.read(text).outputs[0].endpoint == .region)
+        #expect(try output(["AWS_ENDPOINT_URL": "http://a"]).endpoint == .url("http://a"))
+        let both = ["AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_KINESIS": "http://k", "AWS_CA_BUNDLE": "/b.pem"]
+        #expect(try output(both).endpoint == .url("http://k"))
+        #expect(try output(both).caFile == "/b.pem")
+        #expect(try output(both, "endpoint = \"http://own\"\nca_file = \"/own\"").endpoint == .url("http://own"))
+        #expect(try output(both, "endpoint = \"http://own\"\nca_file = \"/own\"").caFile == "/own")
+        let ignored = both.merging(["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"]) { $1 }
+        #expect(try output(ignored).endpoint == .region)
+        #expect(Self.faults(text, ["AWS_ENDPOINT_URL": "nowhere"]).count == 1)
+    }
+
+    @Test func `a password in a proxy is in no fault`() {
+        let faults = Self.faults(Self.with(output: "proxy = \"https://u:hunter2@proxy\""))
+        #expect(faults.count == 1 && !faults[0].contains("hunter2"), "\(faults)")
     }
 
     @Test func `a syntax error has its place`() {
@@ -280,6 +313,11 @@ import Testing
         }
     }
 
+    /// An environment that has every name.
+    private static func anything(_ name: String) -> String? {
+        name == "AWS_REGION" ? "eu-west-1" : name.hasPrefix("AWS_") ? nil : "value"
+    }
+
     @Test func `what the project ships has no faults`() throws {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appending(path: "config")
@@ -287,7 +325,7 @@ import Testing
         let files = ["penstock.toml"] + examples.filter { $0.hasSuffix(".toml") }.map { "examples/\($0)" }
         for file in files {
             let text = Array(try Data(contentsOf: root.appending(path: file)))
-            do { _ = try Configuration(text: text, file: file, environment: { _ in "value" }) } catch {
+            do { _ = try Configuration(text: text, file: file, environment: Self.anything) } catch {
                 Issue.record("\(error.faults.map(\.description))")
             }
         }

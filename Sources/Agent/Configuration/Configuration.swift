@@ -69,8 +69,16 @@ public struct Configuration: Equatable, Sendable {
         public var stream = StreamName.name("")
         public var region = ""
         public var endpoint = Endpoint.region
+        /// The region's endpoints that FIPS 140 validates, or that have IPv6, too.
+        public var fips = false
+        public var dualStack = false
         public var profile = ""
+        /// A role to take on with what the sources of credentials give; empty: none.
+        public var roleARN = ""
+        public var externalID = ""
         public var caFile = ""
+        /// `http://[user:password@]host:port`; empty: the environment's.
+        public var proxy = ""
         public var wire = Wire.auto
         public var partitionKey = PartitionKey.spread
         public var aggregate = true

@@ -13,13 +13,22 @@ extension Configuration {
             let message = "cannot be read: \(error.reason); name another with --config FILE"
             throw Faults(faults: [Fault(file: path, place: Place(line: 0, column: 0), key: "", message: message)])
         }
-        try self.init(text: text, file: path, environment: Machine.environment)
+        try self.init(text: text, file: path, environment: Machine.environment) { profile in
+            CredentialSource(profile: profile).region()
+        }
     }
 
     /// Reads `text`, which came from `file`.
     ///
-    /// - Parameter environment: what `${NAME}` stands for, and the region where none is set.
-    public init(text: [UInt8], file: String, environment: @escaping (String) -> String?) throws(Faults) {
+    /// - Parameters:
+    ///   - environment: what `${NAME}` stands for, and the region where none is set.
+    ///   - region: the region of a profile, or of this machine, where the environment has none either.
+    public init(
+        text: [UInt8],
+        file: String,
+        environment: @escaping (String) -> String?,
+        region: (_ profile: String) -> String? = { _ in nil }
+    ) throws(Faults) {
         let faults = TableReader.FaultList(file: file)
         let root: TOMLNode
         do { root = try TOMLNode.parse(text) } catch {
@@ -33,7 +42,7 @@ extension Configuration {
             inputs[index].sharers = inputs.count
             inputs[index].maxOpenFiles = max(1, agent.maxOpenFiles / inputs.count)
         }
-        for (name, table) in reader.tables("outputs") { outputs.append(Output(name: name, table, environment)) }
+        for (name, table) in reader.tables("outputs") { outputs.append(Output(name: name, table, environment, region)) }
         reader.finish()
         checkWhole(reader)
         guard faults.faults.isEmpty else {
@@ -119,7 +128,12 @@ extension Configuration.Input {
 extension Configuration.Output {
     private enum Kind: String, CaseIterable { case kinesis }
 
-    fileprivate init(name: String, _ reader: TableReader, _ environment: (String) -> String?) {
+    fileprivate init(
+        name: String,
+        _ reader: TableReader,
+        _ environment: (String) -> String?,
+        _ findRegion: (_ profile: String) -> String?
+    ) {
         var table = reader
         self.init(name: name)
         var kind = Kind.kinesis
@@ -127,7 +141,8 @@ extension Configuration.Output {
         table.choice("type", into: &kind)
         table.texts("from", into: &from)
         if !from.isEmpty { fromPlace = table.place(of: "from") }
-        readPlace(&table, environment)
+        readPlace(&table, environment, findRegion)
+        readAccess(&table, environment)
         readPlacement(&table)
 
         table.bool("aggregate", into: &aggregate)
@@ -146,7 +161,11 @@ extension Configuration.Output {
     }
 
     /// Which stream, and where it is.
-    private mutating func readPlace(_ table: inout TableReader, _ environment: (String) -> String?) {
+    private mutating func readPlace(
+        _ table: inout TableReader,
+        _ environment: (String) -> String?,
+        _ findRegion: (_ profile: String) -> String?
+    ) {
         var (streamName, arn, url) = ("", "", "")
         table.text("stream", into: &streamName)
         table.text("stream_arn", into: &arn)
@@ -169,21 +188,59 @@ extension Configuration.Output {
         table.text("region", into: &region)
         table.text("endpoint", into: &url)
         table.text("profile", into: &profile)
-        table.text("ca_file", into: &caFile)
+        table.bool("fips", into: &fips)
+        table.bool("dual_stack", into: &dualStack)
+        if url.isEmpty { url = RegionalEndpoints.override(of: "kinesis", environment) ?? "" }
         switch url {
         case "": endpoint = .region
         case "embedded": endpoint = .embedded
         case _ where url.hasPrefix("http://") || url.hasPrefix("https://"): endpoint = .url(url)
         default: table.fault("endpoint", "must be a URL (https://…), or \"embedded\"")
         }
-        if region.isEmpty, arnParts.count == 6 { region = String(arnParts[3]) }
-        if region.isEmpty { region = environment("AWS_REGION") ?? environment("AWS_DEFAULT_REGION") ?? "" }
-        if region.isEmpty {
-            if endpoint == .region {
-                table.fault("region", "needs a region: region = \"eu-west-1\", or AWS_REGION in the environment")
-            } else {
-                region = "us-east-1"
+        if endpoint != .region {
+            for key in ["fips", "dual_stack"] where key == "fips" ? fips : dualStack {
+                table.fault(key, "chooses among the region's endpoints: leave it out, or leave endpoint out")
             }
+        }
+        let regionOfARN = arnParts.count == 6 ? String(arnParts[3]) : ""
+        if region.isEmpty { region = regionOfARN }
+        if region.isEmpty {
+            region = ["AWS_REGION", "AWS_DEFAULT_REGION"].lazy.compactMap(environment).first { !$0.isEmpty } ?? ""
+        }
+        if region.isEmpty, endpoint == .region { region = findRegion(profile) ?? "" }
+        if region.isEmpty, endpoint != .region { region = "us-east-1" }
+        if region.isEmpty {
+            table.fault(
+                "region",
+                "needs a region: region = \"eu-west-1\", or AWS_REGION in the environment, or region in the profile; no "
+                    + "instance metadata tells one here"
+            )
+        } else if !region.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-") }) {
+            table.fault("region", "\"\(region)\" is no region's name, like eu-west-1")
+        } else if arnParts.count == 6, arnParts[2] == "kinesis", endpoint == .region {
+            let partition = Partition(region: region).name
+            if arnParts[1] != partition {
+                table.fault("stream_arn", "lies in \(arnParts[1]), but \(region) in \(partition)")
+            }
+            if regionOfARN != region { table.fault("stream_arn", "lies in \(regionOfARN), but region is \(region)") }
+        }
+    }
+
+    /// In whose name, and through what, Kinesis is called.
+    private mutating func readAccess(_ table: inout TableReader, _ environment: (String) -> String?) {
+        table.text("role_arn", into: &roleARN)
+        table.text("external_id", into: &externalID)
+        let parts = roleARN.split(separator: ":", omittingEmptySubsequences: false)
+        if !roleARN.isEmpty, parts.count != 6 || parts[2] != "iam" || !parts[5].hasPrefix("role/") {
+            table.fault("role_arn", "must look like arn:aws:iam::ACCOUNT:role/NAME")
+        }
+        if roleARN.isEmpty, !externalID.isEmpty { table.fault("external_id", "belongs to a role: set role_arn") }
+        caFile = environment("AWS_CA_BUNDLE") ?? ""
+        table.text("ca_file", into: &caFile)
+        table.text("proxy", into: &proxy)
+        // Not shown: it may hold a password.
+        if !proxy.isEmpty, !proxy.hasPrefix("http://") {
+            table.fault("proxy", "must look like http://host:port, or http://user:password@host:port")
         }
     }
 

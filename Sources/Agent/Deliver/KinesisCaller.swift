@@ -1,35 +1,48 @@
 import Bytes
 public import Kinesis
-import Logging
+public import Logging
 public import Platform
 
 // Concurrency: a caller belongs to one thread, like the HTTP client in it.
 
 /// Where Kinesis is, and how to reach it.
 public struct KinesisEndpoint: Sendable, Equatable {
+    /// Where records are put and read.
+    let data: ServiceURL
+    /// Where shards are listed, and everything else.
+    let control: ServiceURL
+    public let region: String
+
+    public init(url: String, region: String) {
+        (data, control, self.region) = (ServiceURL(url), ServiceURL(url), region)
+    }
+
+    /// The region's public endpoint; for a stream that is named by its ARN, the endpoints of its account.
+    public init(_ endpoints: RegionalEndpoints, stream: StreamName) {
+        region = endpoints.region
+        if case .arn(let arn) = stream {
+            let parts = arn.split(separator: ":", omittingEmptySubsequences: false)
+            let account = parts.count == 6 ? String(parts[4]) : ""
+            data = ServiceURL(endpoints.kinesis(account: account, .data))
+            control = ServiceURL(endpoints.kinesis(account: account, .control))
+        } else {
+            data = ServiceURL(endpoints.url(of: "kinesis"))
+            control = data
+        }
+    }
+
     /// `https://kinesis.eu-west-1.amazonaws.com`.
-    public var url: String
-    public var region: String
+    public var url: String { data.text }
 
-    public init(url: String, region: String) { (self.url, self.region) = (url, region) }
+    /// Where the stream itself is asked about: the same, but for a stream that is named by its ARN.
+    public var controlURL: String { control.text }
 
-    /// The region's public endpoint.
-    public init(region: String) {
-        let domain = region.hasPrefix("cn-") ? "amazonaws.com.cn" : "amazonaws.com"
-        self.init(url: "https://kinesis.\(region).\(domain)", region: region)
-    }
-
-    /// What stands in the Host header: a port only where it is not the scheme's own.
-    var host: String {
-        let rest = url.drop { $0 != "/" }.dropFirst(2).prefix { $0 != "/" }
-        let usual = url.hasPrefix("https") ? ":443" : ":80"
-        return String(rest.hasSuffix(usual) ? rest.dropLast(usual.count) : rest)
-    }
-
-    /// The path of the URL, "/" where it has none.
-    var path: String {
-        let rest = url.drop { $0 != "/" }.dropFirst(2).drop { $0 != "/" }
-        return rest.isEmpty ? "/" : String(rest)
+    /// Where an operation is called; which are which stands in the service's model.
+    func url(of operation: String) -> ServiceURL {
+        switch operation {
+        case "PutRecord", "PutRecords", "GetRecords", "GetShardIterator", "SubscribeToShard": data
+        default: control
+        }
     }
 }
 
@@ -55,9 +68,17 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
     var advice: Logger.Message {
         let error: ServiceError
         switch self {
-        case .transport: return "Kinesis cannot be reached, trying again"
+        case .transport(let error):
+            switch error.certificate {
+            case .trust?:
+                return "the endpoint's certificate is not trusted: set ca_file to the certificate of who signed it"
+            case .name?: return "the endpoint's certificate names another host: correct endpoint"
+            case .time?: return "the endpoint's certificate is not valid at this time: look at this machine's clock"
+            case .file?: return "ca_file cannot be read: correct it"
+            case nil: return "Kinesis cannot be reached, trying again"
+            }
         case .distrusted: return "Kinesis gave an answer that cannot be trusted, calling again"
-        case .credentials: return "there are no AWS credentials, looking again"
+        case .credentials: return "there are no AWS credentials; what was tried stands in reason; looking again"
         case .service(let answered): error = answered
         }
         switch error.code {
@@ -109,11 +130,14 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
 public final class KinesisCaller {
     let endpoint: KinesisEndpoint
     private let client: HTTPClient
-    private let credentials: CredentialSource
-    private var signer: SigV4?
+    private let keeper: CredentialKeeper
+    private var signer: (generation: Int, signature: SigV4)?
     private var wire: WireChoice
     private var sha = SHA256()
     private var calls: [Int: Call] = [:]
+    /// Calls that wait for credentials, and those that will get none.
+    private var waiting: [Call] = []
+    private var unsigned: [(Request, CallFailure)] = []
     private var nextNumber = 0
     /// The service's clock minus ours, in seconds: what a refused signature taught.
     private var clockSkew: Int64 = 0
@@ -125,7 +149,12 @@ public final class KinesisCaller {
     private struct Call {
         var request: Request
         var format: WireFormat
-        let began = ContinuousClock.now
+        /// What it was signed with, and when.
+        var generation = 0
+        var clockSkew: Int64 = 0
+        var began = ContinuousClock.now
+        /// Newer keys or a better time were tried: what it is answered now holds.
+        var isSignedAgain = false
     }
 
     public enum Request {
@@ -147,13 +176,15 @@ public final class KinesisCaller {
         stream: StreamName,
         options: HTTPClient.Options,
         wire: WireChoice,
-        credentials: CredentialSource
+        credentials: CredentialSource,
+        log: Logger? = nil
     ) {
-        (self.endpoint, self.stream, self.wire, self.credentials) = (endpoint, stream, wire, credentials)
+        (self.endpoint, self.stream, self.wire) = (endpoint, stream, wire)
+        keeper = CredentialKeeper(credentials, log: log)
         client = HTTPClient(options)
     }
 
-    public var inFlight: Int { calls.count }
+    public var inFlight: Int { calls.count + waiting.count + unsigned.count }
 
     /// The form of the last answer to a control call.
     public private(set) var lastFormat = WireFormat.cbor
@@ -164,26 +195,47 @@ public final class KinesisCaller {
     }
 
     private func start(_ call: Call) throws(CallFailure) {
-        if signer == nil {
-            do {
-                signer = SigV4(credentials: try credentials.load(), region: endpoint.region)
-            } catch { throw .credentials(error.description) }
+        switch keeper.answer(now: .now) {
+        case .keys(let credentials, let generation): send(call, credentials, generation)
+        case .coming: waiting.append(call)
+        case .none(let reason): throw .credentials(reason)
         }
-        let transfer = client.transfer()
-        let operation: String
+    }
+
+    /// Starts what has waited for credentials, if they have come.
+    private func startWaiting() {
+        guard !waiting.isEmpty else { return }
+        let calls = waiting
+        waiting = []
+        for call in calls {
+            do { try start(call) } catch { unsigned.append((call.request, error)) }
+        }
+    }
+
+    private func send(_ call: Call, _ credentials: Credentials, _ generation: Int) {
+        if signer?.generation != generation {
+            signer = (generation, SigV4(credentials: credentials, region: endpoint.region))
+        }
+        var call = call
+        (call.generation, call.clockSkew, call.began) = (generation, clockSkew, .now)
+        let operation =
+            switch call.request {
+            case .putRecords: "PutRecords"
+            case .control(let name, _): name
+            }
+        let url = endpoint.url(of: operation)
+        let transfer = client.transfer(to: url.text)
         switch call.request {
         case .putRecords(let records):
-            operation = "PutRecords"
             _ = PutRecords.write(records, to: stream, as: call.format, heads: &transfer.heads, pieces: &pieces)
             addBody(records, to: transfer)
-        case .control(let name, let parameters):
-            operation = name
+        case .control(_, let parameters):
             transfer.heads.clear(keeping: 64 << 10)
             call.format.write(parameters, to: &transfer.heads)
             transfer.heads.withBytes { sha.update($0) }
             unsafe transfer.addBody(transfer.heads.bytes)
         }
-        sign(transfer, operation, call.format, bodyHash: hexadecimalText(sha.finish().span))
+        sign(transfer, url, operation, call.format, bodyHash: hexadecimalText(sha.finish().span))
         nextNumber += 1
         calls[nextNumber] = call
         client.start(transfer, token: nextNumber)
@@ -204,24 +256,37 @@ public final class KinesisCaller {
         }
     }
 
-    private func sign(_ transfer: Transfer, _ operation: String, _ format: WireFormat, bodyHash: String) {
+    private func sign(
+        _ transfer: Transfer,
+        _ url: ServiceURL,
+        _ operation: String,
+        _ format: WireFormat,
+        bodyHash: String
+    ) {
         let time = SigningTime(unixSeconds: Machine.wallMilliseconds() / 1000 + clockSkew)
         var headers = [
-            ("Host", endpoint.host), ("Content-Type", format.contentType), ("X-Amz-Date", time.text),
+            ("Host", url.host), ("Content-Type", format.contentType), ("X-Amz-Date", time.text),
             ("X-Amz-Target", "Kinesis_20131202.\(operation)"),
         ]
-        if let token = signer?.credentials.sessionToken { headers.append(("X-Amz-Security-Token", token)) }
-        let request = SigV4.Request(path: endpoint.path, headers: headers.map { ($0.0, $0.1) }, bodyHash: bodyHash)
+        if let token = signer?.signature.credentials.sessionToken { headers.append(("X-Amz-Security-Token", token)) }
+        let request = SigV4.Request(path: url.path, headers: headers.map { ($0.0, $0.1) }, bodyHash: bodyHash)
         for (name, value) in headers { transfer.addHeader(name, value) }
-        transfer.addHeader("Authorization", signer?.authorization(for: request, at: time) ?? "")
+        transfer.addHeader("Authorization", signer?.signature.authorization(for: request, at: time) ?? "")
         transfer.addHeader("Accept", "")
     }
 
     /// Waits until a call has news, the bell rings, or `most` has passed.
-    public func wait(for bell: Doorbell, atMost most: Duration) { client.wait(for: bell, atMost: most) }
+    public func wait(for bell: Doorbell, atMost most: Duration) {
+        let isReady = !unsigned.isEmpty || (!waiting.isEmpty && !keeper.willRing(bell))
+        client.wait(for: bell, atMost: isReady ? .zero : most)
+        startWaiting()
+    }
 
     /// Moves bytes without waiting.
-    func perform() { client.perform() }
+    func perform() {
+        startWaiting()
+        client.perform()
+    }
 
     /// Hands each reply to `body`.
     public func replies(_ body: (Reply) -> Void) {
@@ -238,6 +303,9 @@ public final class KinesisCaller {
         for call in again {
             do { try start(call) } catch { body(.failed(call.request, error)) }
         }
+        let unsigned = unsigned
+        self.unsigned = []
+        for (request, failure) in unsigned { body(.failed(request, failure)) }
     }
 
     private func success(_ call: Call, _ transfer: Transfer) -> Reply {
@@ -264,7 +332,7 @@ public final class KinesisCaller {
         }
     }
 
-    /// Nil when the call is made again in the other form.
+    /// Nil when the call is made again: in the other form, with newer keys, or at a better time.
     private func failure(_ call: Call, _ status: Int, _ transfer: Transfer, _ again: inout [Call]) -> Reply? {
         let format = transfer.header("content-type").flatMap(WireFormat.init(contentType:))
         let error = transfer.answer.withBytes {
@@ -280,15 +348,32 @@ public final class KinesisCaller {
             again.append(Call(request: call.request, format: .json))
             return nil
         }
-        switch error.kind {
-        case .credentials: signer = nil
-        case .clock:
-            if let date = transfer.header("date").flatMap(CivilTime.init(httpDate:)) {
-                clockSkew = date.unixSeconds - Machine.wallMilliseconds() / 1000
+        let canMend =
+            switch error.kind {
+            case .credentials: keeper.refused(call.generation, now: .now, chance: .random(in: 0...1))
+            case .clock: learnTime(transfer.header("date"), call)
+            case .transient, .throttled, .permanent: false
             }
-        case .transient, .throttled, .permanent: break
+        if canMend, !call.isSignedAgain {
+            var signedAgain = call
+            signedAgain.isSignedAgain = true
+            again.append(signedAgain)
+            return nil
         }
         return .failed(call.request, .service(error))
+    }
+
+    /// Corrects our clock by the Date of an answer that refused a call for its time.
+    ///
+    /// The service wrote it somewhere between the call's start and now, so of a call that took long it says too little;
+    /// signatures may be off by five minutes.
+    /// - Returns: whether the call would be signed with another time now.
+    private func learnTime(_ date: String?, _ call: Call) -> Bool {
+        guard let date = date.flatMap(CivilTime.init(httpDate:)), .now - call.began < .seconds(60) else {
+            return false
+        }
+        clockSkew = date.unixSeconds - Machine.wallMilliseconds() / 1000
+        return abs(clockSkew - call.clockSkew) > 30
     }
 
     private func noteUnderstood(_ call: Call) {
@@ -321,5 +406,7 @@ public final class KinesisCaller {
     func cancelAll() {
         client.cancelAll()
         calls.removeAll()
+        waiting.removeAll()
+        unsigned.removeAll()
     }
 }
