@@ -30,6 +30,7 @@ class Key:
     token: str | None
     # Unix time.
     expires: float | None = None
+    minted: float = dataclasses.field(default_factory=time.time)
 
     @property
     def expiration(self):
@@ -41,11 +42,11 @@ class Ring:
         self.keys = {}
         self._numbers = itertools.count(1)
 
-    def mint(self, lifetime=None, token=True, name="KEY"):
+    def mint(self, lifetime=None, token=True, name="KEY", ahead=0):
         number = next(self._numbers)
         token = f"token+/{number}=" + "x" * 300 if token else None
         # Whole seconds: what the Expiration says is what is meant.
-        expires = None if lifetime is None else int(time.time() + lifetime + 0.999)
+        expires = None if lifetime is None else int(time.time() + ahead + lifetime + 0.999)
         return self.add(Key(f"{name}{number:04}", f"secret/{name}+{number}", token, expires))
 
     def add(self, key):
@@ -115,6 +116,8 @@ class MetadataService(Server):
 
     def __init__(self, ring, lifetime=3600, region="eu-north-1"):
         self.ring, self.lifetime, self.region = ring, lifetime, region
+        # Seconds that its clock is ahead of ours.
+        self.ahead = 0
         self.knows_v2 = True
         self.has_role = True
         # Bad answers to give before good ones.
@@ -149,14 +152,15 @@ class MetadataService(Server):
         if path == roles and self.has_role:
             return 200, {}, self.ROLE.encode()
         if path == roles + self.ROLE and self.has_role:
-            key = self.ring.mint(self.lifetime)
-            return _json(
+            key = self.ring.mint(self.lifetime, ahead=self.ahead)
+            status, headers, body = _json(
                 {
                     "Code": "Success", "LastUpdated": "2026-11-21T08:00:00Z", "Type": "AWS-HMAC",
                     "AccessKeyId": key.id, "SecretAccessKey": key.secret, "Token": key.token,
                     "Expiration": key.expiration,
                 }
             )
+            return status, headers | {"Date": email.utils.formatdate(time.time() + self.ahead, usegmt=True)}, body
         return 404, {}, b""
 
 

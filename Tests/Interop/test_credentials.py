@@ -513,6 +513,9 @@ def test_keys_are_renewed_behind_a_busy_agent_that_notices_nothing(ring, gate, d
     finally:
         writer.stop()
     assert run.terminate() == 0
+    minted = [key for key in ring.keys.values() if key.id in gate.used]
+    ahead = min(old.expires - new.minted for old, new in zip(minted, minted[1:]))
+    assert ahead > 0.5, "they were renewed when they had ended"
     figure(f"{len(gate.used)} keys for {delivery.source.written} lines, {sum(gate.used.values())} calls, 0 refused")
     assert not gate.refused and " error " not in run.log and " warning " not in run.log, run.log
     delivery.nothing_secret_in(run.log)
@@ -623,6 +626,24 @@ def test_a_clock_that_is_off_is_corrected_by_the_services_date(ring, gate, deliv
     run = delivery.once(without_keys(AWS_ACCESS_KEY_ID=key.id, AWS_SECRET_ACCESS_KEY=key.secret))
     # The very first call told the time; it was made again at once.
     assert gate.refused == {"InvalidSignatureException": 1} and " error " not in run.log, run.log
+    delivery.require_exact(local_kinesis)
+
+
+@pytest.mark.parametrize("ahead", [56 * 365 * 86400, -50 * 365 * 86400], ids=["in 1970", "in the future"])
+def test_a_lifetime_is_counted_by_the_clock_of_who_grants_it(ring, gate, delivery, local_kinesis, imds, ahead):
+    imds.ahead = gate.ahead = ahead
+    imds.lifetime = 4
+    env = without_keys(AWS_EC2_METADATA_DISABLED=None, AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.url)
+    agent = delivery.make()
+    run = agent.start(env=env)
+    writer = Writer(delivery.source, delivery.logs / "app.log", 5_000)
+    try:
+        until(lambda: len(gate.used) >= 3, 20, "three keys to be used")
+    finally:
+        writer.stop()
+    assert run.terminate() == 0
+    assert gate.refused == {"InvalidSignatureException": 1} and " error " not in run.log, run.log
+    assert agent.once(env=env).process.returncode == 0
     delivery.require_exact(local_kinesis)
 
 
