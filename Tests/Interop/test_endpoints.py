@@ -241,6 +241,7 @@ def test_a_certificate_of_another_host_or_another_time_is_refused(authority, fro
         assert "look at this machine's clock" in send(tls.url, 69, ca_file=authority.file).log
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_tls_1_2_is_spoken_and_nothing_older(authority, front, send, local_kinesis):
     old = front(authority.certificate(), versions=(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1))
     # It works for who takes it.

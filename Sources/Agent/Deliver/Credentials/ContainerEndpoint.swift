@@ -37,7 +37,7 @@ package struct ContainerEndpoint {
         var headers: [(String, String)] = []
         if let token = try token() { headers.append(("Authorization", token)) }
         let answer = try server.ask(.get, url, headers)
-        guard answer.status == 200 else { throw .failed("\(host): HTTP \(answer.status): \(answer.words)") }
+        guard answer.status == 200 else { throw .failed("\(host): HTTP \(answer.status) \(answer.message)") }
         return try TemporaryKeys(answered: answer, source: "container endpoint")
     }
 

@@ -23,9 +23,15 @@ struct CredentialServer {
         /// Whether `now` is the server's.
         var hasDate: Bool
 
-        /// The first part of the body, for a message.
-        var words: String {
-            String(String(decoding: body.prefix(200), as: UTF8.self).map { $0.isNewline ? " " : $0 })
+        /// The body where it is a name: its first line.
+        var name: String {
+            String(String(decoding: body.prefix(256), as: UTF8.self).prefix { !$0.isNewline })
+        }
+
+        /// What an error says of itself; nothing else of a body may get into a log.
+        var message: String {
+            let value = try? WireFormat.json.read(body.span)
+            return value?["message"]?.text(in: body.span) ?? ""
         }
     }
 

@@ -28,9 +28,10 @@ struct InstanceMetadata {
         let path = "/latest/meta-data/iam/security-credentials/"
         var token = try token()
         let role = try get(path, &token)
-        guard role.status == 200, let name = role.words.split(separator: " ").first else {
+        guard role.status == 200, !role.name.isEmpty else {
             throw .absent("the instance has no role (HTTP \(role.status))")
         }
+        let name = role.name
         let answer = try get(path + name, &token)
         let value = try? WireFormat.json.read(answer.body.span)
         if let code = value?["Code"]?.text(in: answer.body.span), code != "Success" {
@@ -43,8 +44,8 @@ struct InstanceMetadata {
     func region() throws(CredentialFault) -> String {
         var token = try token()
         let answer = try get("/latest/meta-data/placement/region", &token)
-        guard answer.status == 200, !answer.words.isEmpty else { throw .failed("HTTP \(answer.status)") }
-        return answer.words
+        guard answer.status == 200, !answer.name.isEmpty else { throw .failed("HTTP \(answer.status)") }
+        return answer.name
     }
 
     private func get(_ path: String, _ token: inout String) throws(CredentialFault) -> CredentialServer.Answer {

@@ -61,9 +61,8 @@ struct SecurityTokenService {
 
     private func keys(of role: Role, in answer: CredentialServer.Answer) throws(CredentialFault) -> TemporaryKeys {
         guard answer.status == 200 else {
-            throw .failed(
-                "STS at \(url.host) refuses \(role.arn): \(Self.error(in: answer)?.description ?? answer.words)"
-            )
+            let reason = Self.error(in: answer)?.description ?? "HTTP \(answer.status)"
+            throw .failed("STS at \(url.host) refuses \(role.arn): \(reason)")
         }
         let text = String(decoding: answer.body, as: UTF8.self)
         return try TemporaryKeys(
