@@ -198,10 +198,10 @@ struct Lane: ~Copyable {
 
     private mutating func sealDue(_ now: ContinuousClock.Instant) {
         guard let staging else { return }
-        if noMoreWillCome { staging.sealAll(now: now) } else { staging.sealDue(now: now) }
+        if noMoreWillCome { staging.sealAll() } else { staging.sealDue(now: now) }
         // No memory for more: a call of the largest makes some.
         while pool.used >= memoryBudget, staging.batcher.bytes < output.callMaxSize, !staging.aggregator.isEmpty {
-            staging.sealLargest(now: now)
+            staging.sealLargest()
         }
     }
 
@@ -306,12 +306,12 @@ struct Lane: ~Copyable {
         _ now: ContinuousClock.Instant
     ) {
         guard let staging else { return }
-        var again: [SealedAggregate] = []
-        var (records, bytes, aggregates, throttled) = (0, 0, 0, 0)
+        var (throttled, failed): ([SealedAggregate], [SealedAggregate]) = ([], [])
+        var (records, bytes, aggregates) = (0, 0, 0)
         for (aggregate, result) in results {
             switch staging.verdict(on: result, of: aggregate, mapIsFresh: mapIsFresh) {
             case .settled:
-                staging.succeeded(aggregate)
+                staging.succeeded(aggregate, now: now)
                 backlog.settle(aggregate)
                 records += aggregate.recordCount
                 bytes += aggregate.userBytes
@@ -324,19 +324,19 @@ struct Lane: ~Copyable {
                 counters.lane.duplicatesPossible.add(aggregate.recordCount)
                 note([staging.regroup(aggregate)])
             case .retry(let isThrottled):
-                throttled += isThrottled ? 1 : 0
-                again.append(aggregate)
+                if isThrottled { throttled.append(aggregate) } else { failed.append(aggregate) }
                 if case .refused(let error) = result {
                     log.debug("record was refused, sending it again", metadata: ["error": "\(error)"])
                 }
             }
         }
-        note(staging.putBack(again, chance: { random.nextUnit() }, now: now))
+        note(staging.putBack(throttled, because: .throttled, random: &random, now: now))
+        note(staging.putBack(failed, because: .failed, random: &random, now: now))
         counters.lane.recordsDelivered.add(records)
         counters.lane.bytesDelivered.add(bytes)
         counters.lane.aggregatesDelivered.add(aggregates)
-        counters.lane.retried.add(again.count)
-        counters.lane.throttled.add(throttled)
+        counters.lane.retried.add(throttled.count + failed.count)
+        counters.lane.throttled.add(throttled.count)
     }
 
     private func note(_ regrouped: [Staging.Regrouped]) {
@@ -394,7 +394,7 @@ struct Lane: ~Copyable {
             _ = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
             if suspects.failed(records) { return }
         }
-        if let staging { note(staging.putBack(records, chance: { nil }, now: now)) }
+        if let staging { note(staging.putBack(records, because: .unanswered, random: &random, now: now)) }
     }
 
     private mutating func tellFallback() {
@@ -488,7 +488,7 @@ struct Lane: ~Copyable {
         if let staging {
             // The last collector has ended since the last look.
             if flush, !staging.aggregator.isEmpty { wake = now }
-            if let oldest = staging.aggregator.oldestReceipt { wake = min(wake, oldest + output.linger) }
+            if let oldest = staging.aggregator.oldestReceipt { wake = min(wake, oldest + staging.batcher.linger) }
             // With every call taken, an answer is what to wait for.
             if nextCaller == nil, caller.inFlight < (breaker.isFailing ? 1 : window.calls) {
                 let due =

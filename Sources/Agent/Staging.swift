@@ -21,7 +21,7 @@ final class Staging {
     ) {
         (self.output, self.pool) = (output, pool)
         aggregator = Self.aggregator(map, output, pool, seed)
-        batcher = Self.batcher(map, output, now)
+        batcher = Batcher(Self.limits(output), map: map, now: now)
     }
 
     var map: ShardMap { batcher.map }
@@ -44,18 +44,14 @@ final class Staging {
         return Aggregator(placement, limits, map: map, pool: pool, seed: seed)
     }
 
-    private static func batcher(
-        _ map: ShardMap,
-        _ output: Configuration.Output,
-        _ now: ContinuousClock.Instant
-    ) -> Batcher {
+    private static func limits(_ output: Configuration.Output) -> Batcher.Limits {
         var limits = Batcher.Limits()
         limits.callBytes = output.callMaxSize
         limits.callRecords = output.callMaxRecords
         limits.linger = output.linger
         limits.notesAdded = output.spool.when == .always
         limits.shardShare = output.rateLimit == 0 ? nil : Double(output.rateLimit) / 100
-        return Batcher(limits, map: map, now: now)
+        return limits
     }
 
     // MARK: sealing
@@ -63,14 +59,14 @@ final class Staging {
     /// Takes from a ring: `body` has the aggregator and where full aggregates go.
     func fill<Result>(_ body: (inout Aggregator, inout Batcher) -> Result) -> Result { body(&aggregator, &batcher) }
 
-    func sealAll(now: ContinuousClock.Instant) { aggregator.sealAll(into: &batcher, now: now) }
+    func sealAll() { aggregator.sealAll(into: &batcher) }
 
     /// Seals what was opened a linger ago.
     func sealDue(now: ContinuousClock.Instant) {
-        aggregator.sealDue(before: now - output.linger, into: &batcher, now: now)
+        aggregator.sealDue(before: now - batcher.linger, into: &batcher)
     }
 
-    func sealLargest(now: ContinuousClock.Instant) { aggregator.sealLargest(into: &batcher, now: now) }
+    func sealLargest() { aggregator.sealLargest(into: &batcher) }
 
     // MARK: the map
 
@@ -83,12 +79,18 @@ final class Staging {
         seed: UInt64,
         now: ContinuousClock.Instant
     ) -> [Regrouped] {
-        sealAll(now: now)
-        let waiting = batcher.takeAll()
+        sealAll()
         for shard in self.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
+        let waiting: [SealedAggregate]
+        if output.stream == self.output.stream {
+            waiting = batcher.adopt(map, Self.limits(output), now: now)
+        } else {
+            // What was learned of another stream says nothing about this one.
+            waiting = batcher.takeAll()
+            batcher = Batcher(Self.limits(output), map: map, now: now)
+        }
         self.output = output
         aggregator = Self.aggregator(map, output, pool, seed)
-        batcher = Self.batcher(map, output, now)
         return place(waiting)
     }
 
@@ -118,20 +120,24 @@ final class Staging {
         return Regrouped(aggregate: aggregate, pieces: pieces.map(\.aggregate))
     }
 
-    /// Puts aggregates back in front of their shards' lines.
+    /// Puts aggregates back in front of their shards' lines; those that may go elsewhere do when their shard refused them.
     ///
-    /// - Parameter chance: of the shard that refused them; nil when it was not its fault.
+    /// - Returns: aggregates that were placed anew, and what became of each.
     func putBack(
         _ aggregates: [SealedAggregate],
-        chance: () -> Double?,
+        because refusal: Batcher.Refusal,
+        random: inout SplitMix64,
         now: ContinuousClock.Instant
     ) -> [Regrouped] {
-        let byShard = Dictionary(grouping: aggregates) { map.index(ofAll: $0.hashes) }
-        for (shard, aggregates) in byShard {
-            guard let shard else { continue }
-            batcher.putBack(aggregates, to: shard, chance: chance(), now: now)
-        }
-        return place(byShard[nil] ?? [])
+        let (moved, homeless) = aggregator.putBack(
+            aggregates,
+            because: refusal,
+            into: &batcher,
+            pool: pool,
+            random: &random,
+            now: now
+        )
+        return moved.map { Regrouped(aggregate: $0.before, pieces: [$0.after]) } + place(homeless)
     }
 
     func verdict(on result: PutRecords.Result, of aggregate: SealedAggregate, mapIsFresh: Bool) -> Delivery.Verdict {
@@ -139,5 +145,7 @@ final class Staging {
     }
 
     /// Notes that the aggregate's shard took it.
-    func succeeded(_ aggregate: SealedAggregate) { batcher.succeeded(map.index(of: aggregate.hashes.lowerBound)) }
+    func succeeded(_ aggregate: SealedAggregate, now: ContinuousClock.Instant) {
+        batcher.succeeded(map.index(of: aggregate.hashes.lowerBound), now: now)
+    }
 }

@@ -16,7 +16,7 @@ public struct AggregateWriter: ~Copyable {
     static let checksumSize = 16
 
     /// Bytes of a sealed aggregate at most; only a record that is larger by itself passes it.
-    public let maxSize: Int
+    public var maxSize: Int
     /// Records of an aggregate at most; 0: as many as fit.
     public let maxRecords: Int
 

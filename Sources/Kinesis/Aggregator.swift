@@ -6,7 +6,7 @@ public import Bytes
 public struct Aggregator: ~Copyable {
     /// How a record's place is chosen.
     public enum Placement: Equatable, Sendable {
-        /// To one shard after another, those with room first; aggregates fill at once.
+        /// To the shard with the most room; aggregates fill at once.
         case spread
         /// To a random shard for each record, by the shards' widths.
         case random
@@ -45,8 +45,9 @@ public struct Aggregator: ~Copyable {
     private let shardKeys: [RecordKey]
     private let md5 = MD5()
     private var random: SplitMix64
+    private var spread: Spread
     /// The shard that `spread` fills now.
-    private var current: Int
+    private var current = 0
     /// Shards with an open aggregate.
     private var open: [Int] = []
 
@@ -59,7 +60,7 @@ public struct Aggregator: ~Copyable {
     /// The partition key of records that are placed without one.
     public static let anyPartitionKey = Array("a".utf8)
 
-    /// - Parameter seed: for `spread`'s first shard and `random`'s choices: agents must differ.
+    /// - Parameter seed: for `spread`'s order and `random`'s choices: agents must differ.
     public init(_ placement: Placement, _ limits: Limits, map: ShardMap, pool: BufferPool, seed: UInt64) {
         (self.placement, self.limits, self.map) = (placement, limits, map)
         random = SplitMix64(seed: seed)
@@ -68,7 +69,7 @@ public struct Aggregator: ~Copyable {
         }
         // All records of such an aggregate have one hash key, so whatever becomes of the shard, they stay together.
         shardKeys = map.shards.map { RecordKey(partitionKey: Self.anyPartitionKey, explicit: $0.range.lowerBound) }
-        current = Int(random.next() % UInt64(map.count))
+        spread = Spread(count: map.count, seed: random.next())
     }
 
     /// Says how long a line may be from now on, and what becomes of a longer one: inputs differ.
@@ -98,8 +99,9 @@ public struct Aggregator: ~Copyable {
                 takeOneLine(of: block, &offset, source, position, receipt, &batcher)
                 continue
             }
-            let shard = key.map { map.index(of: $0.hash) } ?? current
+            let shard = key.map { map.index(of: $0.hash) } ?? roomiest(batcher, receipt)
             let wasEmpty = writers[shard].isEmpty
+            if wasEmpty { limitSize(of: shard, batcher, receipt) }
             let before = (writers[shard].recordCount, writers[shard].userBytes)
             let stop: AggregateWriter.LineStop
             if let key {
@@ -128,7 +130,7 @@ public struct Aggregator: ~Copyable {
             if wasEmpty, !writers[shard].isEmpty { open.append(shard) }
             switch stop {
             case .blockEnded: break
-            case .aggregateFull: seal(shard, &batcher, receipt)
+            case .aggregateFull: seal(shard, &batcher)
             case .longLine: takeLongLine(of: block, &offset, key, source, position, receipt, &batcher)
             }
         }
@@ -146,9 +148,9 @@ public struct Aggregator: ~Copyable {
     ) {
         let shard =
             switch placement {
-            case .spread: current
+            case .spread: roomiest(batcher, receipt)
             case .random: map.index(of: HashKey(UInt128(random.next()) << 64 | UInt128(random.next())))
-            case .key: key.map { map.index(of: $0.hash) } ?? current
+            case .key: key.map { map.index(of: $0.hash) } ?? roomiest(batcher, receipt)
             }
         put(record, in: shard, under: key, run, receipt, &batcher)
     }
@@ -162,15 +164,17 @@ public struct Aggregator: ~Copyable {
         _ batcher: inout Batcher
     ) {
         let key = key ?? shardKeys[shard]
+        if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
         if !writers[shard].append(record, under: key, from: run, receipt: receipt) {
-            seal(shard, &batcher, receipt)
+            seal(shard, &batcher)
+            limitSize(of: shard, batcher, receipt)
             // The first of an aggregate is always taken.
             _ = writers[shard].append(record, under: key, from: run, receipt: receipt)
         }
         if writers[shard].recordCount == 1 { open.append(shard) }
         records += 1
         bytes += record.count
-        if writers[shard].recordCount == 1, writers[shard].size >= limits.size { seal(shard, &batcher, receipt) }
+        if writers[shard].recordCount == 1, writers[shard].size >= writers[shard].maxSize { seal(shard, &batcher) }
     }
 
     private mutating func takeOneLine(
@@ -243,46 +247,41 @@ public struct Aggregator: ~Copyable {
 
     // MARK: sealing
 
-    private mutating func seal(_ shard: Int, _ batcher: inout Batcher, _ now: ContinuousClock.Instant) {
+    /// The shard to fill: chosen when an aggregate begins, and kept until it is sealed.
+    private mutating func roomiest(_ batcher: borrowing Batcher, _ now: ContinuousClock.Instant) -> Int {
+        if writers[current].isEmpty { current = spread.next(batcher, now: now) }
+        return current
+    }
+
+    /// Says how large the next aggregate of a shard may become.
+    private mutating func limitSize(of shard: Int, _ batcher: borrowing Batcher, _ now: ContinuousClock.Instant) {
+        writers[shard].maxSize = batcher.pacer.aggregateSize(most: limits.size, now: now)
+    }
+
+    private mutating func seal(_ shard: Int, _ batcher: inout Batcher) {
         guard let aggregate = writers[shard].seal(md5) else { return }
         open.removeAll { $0 == shard }
         batcher.add(aggregate, to: shard)
-        if placement == .spread, shard == current { current = nextShard(batcher, now) }
-    }
-
-    /// The next shard to fill: of the following few the one with least to send, held ones last.
-    private func nextShard(_ batcher: borrowing Batcher, _ now: ContinuousClock.Instant) -> Int {
-        var best = (current + 1) % map.count
-        var bestLoad = batcher.load(of: best, now: now)
-        for step in 2..<max(2, min(8, map.count)) {
-            let candidate = (current + step) % map.count
-            let load = batcher.load(of: candidate, now: now)
-            if (load.isHeld ? 1 : 0, load.bytes) < (bestLoad.isHeld ? 1 : 0, bestLoad.bytes) {
-                (best, bestLoad) = (candidate, load)
-            }
-        }
-        return best
     }
 
     /// Seals every open aggregate whose oldest record was taken in at `limit` or before.
     public mutating func sealDue(
         before limit: ContinuousClock.Instant,
-        into batcher: inout Batcher,
-        now: ContinuousClock.Instant
+        into batcher: inout Batcher
     ) {
-        for shard in open where writers[shard].firstReceipt! <= limit { seal(shard, &batcher, now) }
+        for shard in open where writers[shard].firstReceipt! <= limit { seal(shard, &batcher) }
     }
 
     /// Seals every open aggregate.
-    public mutating func sealAll(into batcher: inout Batcher, now: ContinuousClock.Instant) {
-        for shard in open { seal(shard, &batcher, now) }
+    public mutating func sealAll(into batcher: inout Batcher) {
+        for shard in open { seal(shard, &batcher) }
     }
 
     /// Seals the largest open aggregate: when memory for open ones is used up.
-    public mutating func sealLargest(into batcher: inout Batcher, now: ContinuousClock.Instant) {
+    public mutating func sealLargest(into batcher: inout Batcher) {
         guard var largest = open.first else { return }
         for shard in open where writers[shard].size > writers[largest].size { largest = shard }
-        seal(largest, &batcher, now)
+        seal(largest, &batcher)
     }
 
     public var isEmpty: Bool { open.isEmpty }
@@ -301,6 +300,49 @@ public struct Aggregator: ~Copyable {
     public mutating func takeCounts() -> (records: Int, bytes: Int, oversize: Int) {
         defer { (records, bytes, oversize) = (0, 0, 0) }
         return (records, bytes, oversize)
+    }
+
+    /// Puts aggregates that were not taken back in front of their shards' lines; those that `spread` had placed go to the
+    /// shard with the most room now.
+    ///
+    /// - Parameters:
+    ///   - refusal: the same for all of them.
+    ///   - pool: where the memory of those that are placed anew comes from.
+    ///   - random: for how long each shard that refused something is left alone.
+    /// - Returns: those that were placed anew and what they are now, which settles in their stead; and those that no
+    ///   single shard holds by this map, for the caller to regroup.
+    public mutating func putBack(
+        _ aggregates: [SealedAggregate],
+        because refusal: Batcher.Refusal,
+        into batcher: inout Batcher,
+        pool: BufferPool,
+        random: inout SplitMix64,
+        now: ContinuousClock.Instant
+    ) -> (moved: [(before: SealedAggregate, after: SealedAggregate)], homeless: [SealedAggregate]) {
+        var moved: [(before: SealedAggregate, after: SealedAggregate)] = []
+        var homeless: [SealedAggregate] = []
+        var placed: [(shard: Int, aggregate: SealedAggregate)] = []
+        for aggregate in aggregates {
+            guard let shard = map.index(ofAll: aggregate.hashes) else {
+                homeless.append(aggregate)
+                continue
+            }
+            batcher.refused(aggregate, by: shard, because: refusal, chance: random.nextUnit(), now: now)
+            placed.append((shard, aggregate))
+        }
+        // Every shard that refused is known before one is chosen.
+        if placement == .spread, refusal != .unanswered {
+            for (place, (_, aggregate)) in placed.enumerated() {
+                let shard = spread.next(batcher, now: now)
+                guard let after = aggregate.moved(to: shardKeys[shard].hash, md5, pool: pool) else { continue }
+                moved.append((aggregate, after))
+                placed[place] = (shard, after)
+            }
+        }
+        for shard in Set(placed.map(\.shard)).sorted() {
+            batcher.putBack(placed.filter { $0.shard == shard }.map(\.aggregate), to: shard)
+        }
+        return (moved, homeless)
     }
 
     /// Makes aggregates by this map out of one whose records no single shard holds any more.

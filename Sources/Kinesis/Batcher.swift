@@ -1,6 +1,6 @@
 /// Sealed aggregates on their way out, shard by shard: which of them make the next call, and when.
 ///
-/// A full or failing shard holds back its own queue only. Within a shard aggregates leave in the order they came. What
+/// A full or refusing shard holds back its own queue only; what the agent may send as a whole is the pacer's. Within a shard aggregates leave in the order they came. What
 /// comes back from the spool has a line of its own behind each shard's: it takes what the live records leave.
 public struct Batcher {
     public struct Limits: Sendable {
@@ -9,7 +9,7 @@ public struct Batcher {
         public var callRecords = 500
         /// From a record's receipt to its call's start.
         public var linger: Duration = .milliseconds(100)
-        /// The part of a shard's own limits to use; nil: all that it takes.
+        /// The part of a shard's own limits to use; nil: no pacing at all.
         public var shardShare: Double? = 1
         /// The part of a shard's burst that the backlog leaves for live records, so that they find room at once.
         public var liveReserve = 0.1
@@ -65,28 +65,20 @@ public struct Batcher {
     private struct Queue {
         var live = Line()
         var backlog = Line()
-        var heldUntil: ContinuousClock.Instant?
         var byteBucket: TokenBucket?
         var recordBucket: TokenBucket?
-        /// The part of the buckets that the backlog leaves alone.
-        var reserve = 0.0
-        var backoff = Backoff()
 
         var isEmpty: Bool { live.isEmpty && backlog.isEmpty }
 
-        /// When the head of a line may go; nil: now, or there is none.
-        mutating func blockedUntil(isBacklog: Bool, now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
-            guard let head = isBacklog ? backlog.head : live.head else { return nil }
-            if let heldUntil, heldUntil > now { return heldUntil }
-            heldUntil = nil
-            let spared = isBacklog ? reserve : 0
-            let bytes = byteBucket.map { Double(head.size) + spared * $0.burst } ?? 0
-            let records = recordBucket.map { 1 + spared * $0.burst } ?? 0
-            let wait = max(
-                byteBucket?.wait(for: bytes, now: now) ?? .zero,
-                recordBucket?.wait(for: records, now: now) ?? .zero
-            )
-            return wait > .zero ? now + wait : nil
+        func hasHead(isBacklog: Bool) -> Bool { isBacklog ? !backlog.isEmpty : !live.isEmpty }
+
+        /// How long until the shard's own limits allow the head of a line to go, and leave a part of the burst; nil: now.
+        mutating func wait(isBacklog: Bool, sparing spared: Double, now: ContinuousClock.Instant) -> Duration? {
+            guard byteBucket != nil, let head = isBacklog ? backlog.head : live.head else { return nil }
+            let bytes = byteBucket!.wait(for: Double(head.size) + spared * byteBucket!.burst, now: now)
+            let records = recordBucket!.wait(for: 1 + spared * recordBucket!.burst, now: now)
+            guard let bytes else { return records }
+            return max(bytes, records ?? .zero)
         }
 
         mutating func takeHead(isBacklog: Bool) -> SealedAggregate {
@@ -97,8 +89,19 @@ public struct Batcher {
         }
     }
 
-    private let limits: Limits
+    /// Why an aggregate comes back.
+    public enum Refusal: Sendable {
+        /// The shard has more than it can take.
+        case throttled
+        /// The shard failed.
+        case failed
+        /// The call failed: the shard did nothing wrong.
+        case unanswered
+    }
+
+    private var limits: Limits
     public private(set) var map: ShardMap
+    public private(set) var pacer: Pacer
     private var queues: [Queue]
     /// Indices of the shards with something to send, in turn.
     private var active: [Int] = []
@@ -115,17 +118,49 @@ public struct Batcher {
 
     public init(_ limits: Limits, map: ShardMap, now: ContinuousClock.Instant) {
         (self.limits, self.map, backlogAfter) = (limits, map, now)
-        queues = map.shards.map { _ in
-            var queue = Queue()
-            if let share = limits.shardShare {
-                let bytes = share * Double(Kinesis.Limits.shardBytesPerSecond)
-                let records = share * Double(Kinesis.Limits.shardRecordsPerSecond)
-                queue.byteBucket = TokenBucket(rate: bytes, burst: bytes, now: now)
-                queue.recordBucket = TokenBucket(rate: records, burst: records, now: now)
-                queue.reserve = limits.liveReserve
-            }
+        pacer = Pacer(shards: map.count, Self.pacing(limits), now: now)
+        queues = map.shards.map { _ in Self.queue(limits, now) }
+    }
+
+    private static func pacing(_ limits: Limits) -> Pacer.Limits {
+        .init(shardShare: limits.shardShare, linger: limits.linger)
+    }
+
+    /// The part of a shard's burst that is never used: by so much records may overtake each other on their way.
+    private static let spared = 0.05
+
+    private static func queue(_ limits: Limits, _ now: ContinuousClock.Instant) -> Queue {
+        var queue = Queue()
+        if let share = limits.shardShare {
+            let bytes = share * Double(Kinesis.Limits.shardBytesPerSecond)
+            let records = share * Double(Kinesis.Limits.shardRecordsPerSecond)
+            queue.byteBucket = TokenBucket(rate: bytes, burst: bytes * (1 - spared), now: now)
+            queue.recordBucket = TokenBucket(rate: records, burst: records * (1 - spared), now: now)
+        }
+        return queue
+    }
+
+    /// Goes over to another map, or other limits: shards that are still there keep what is known of them.
+    ///
+    /// A new one begins without a burst: it has its rate from the start, and what the service may grant it besides is for
+    /// nobody to count on, because the whole fleet finds it at the same moment.
+    /// - Returns: everything that waited, in order, to be queued by the new map.
+    public mutating func adopt(
+        _ map: ShardMap,
+        _ limits: Limits,
+        now: ContinuousClock.Instant
+    ) -> [SealedAggregate] {
+        let waiting = takeAll()
+        let earlier = map.shards.map { self.map.index(of: $0.id) }
+        queues = earlier.map { index in
+            var queue = Self.queue(limits, now)
+            queue.byteBucket?.takeOver(index.map { queues[$0].byteBucket } ?? nil, now: now)
+            queue.recordBucket?.takeOver(index.map { queues[$0].recordBucket } ?? nil, now: now)
             return queue
         }
+        pacer.adopt(earlier, Self.pacing(limits))
+        (self.map, self.limits) = (map, limits)
+        return waiting
     }
 
     /// Queues `aggregate` behind those of the shard with `index` in the map.
@@ -149,15 +184,8 @@ public struct Batcher {
         return taken.filter { !$0.origin.hasCopy }
     }
 
-    /// Puts aggregates of one shard back in front, in the order they were in, and holds the shard for a while.
-    ///
-    /// - Parameter chance: evenly drawn from 0 to 1, for the wait; nil: the shard itself did nothing wrong.
-    public mutating func putBack(
-        _ aggregates: [SealedAggregate],
-        to index: Int,
-        chance: Double?,
-        now: ContinuousClock.Instant
-    ) {
+    /// Puts aggregates of one shard back in front, in the order they were in.
+    public mutating func putBack(_ aggregates: [SealedAggregate], to index: Int) {
         guard !aggregates.isEmpty else { return }
         if queues[index].isEmpty { active.append(index) }
         let live = aggregates.filter { !$0.isBacklog }
@@ -167,15 +195,95 @@ public struct Batcher {
         count += live.count
         bytes += live.reduce(0) { $0 + $1.size }
         backlogBytes += backlog.reduce(0) { $0 + $1.size }
-        if let chance { queues[index].heldUntil = now + queues[index].backoff.next(chance: chance) }
     }
 
-    /// Notes that the shard with `index` took a record: its failures count anew.
-    public mutating func succeeded(_ index: Int) { queues[index].backoff.reset() }
+    /// Notes that the shard with `index` took a record.
+    public mutating func succeeded(_ index: Int, now: ContinuousClock.Instant) { pacer.succeeded(index, now: now) }
 
-    /// The live bytes that wait for the shard with `index`, and whether it is held back.
-    public func load(of index: Int, now: ContinuousClock.Instant) -> (bytes: Int, isHeld: Bool) {
-        (queues[index].live.bytes, (queues[index].heldUntil ?? now) > now)
+    /// Notes that the shard with `index` did not take `aggregate`, which is put back by `putBack`.
+    ///
+    /// - Parameter chance: evenly drawn from 0 to 1.
+    public mutating func refused(
+        _ aggregate: SealedAggregate,
+        by index: Int,
+        because refusal: Refusal,
+        chance: Double,
+        now: ContinuousClock.Instant
+    ) {
+        switch refusal {
+        case .throttled: pacer.throttled(index, bytes: aggregate.size, chance: chance, now: now)
+        case .failed: pacer.failed(index, chance: chance, now: now)
+        case .unanswered: break
+        }
+    }
+
+    /// How much room a shard has; the least is the best.
+    struct Room: Comparable {
+        /// It cools down until then.
+        var heldUntil: ContinuousClock.Instant?
+        var refusals: Int
+        /// Whole aggregates that wait for it.
+        var waiting: Int
+
+        static func < (left: Self, right: Self) -> Bool {
+            if left.heldUntil != right.heldUntil {
+                guard let leftHeld = left.heldUntil else { return true }
+                guard let rightHeld = right.heldUntil else { return false }
+                return leftHeld < rightHeld
+            }
+            return (left.refusals, left.waiting) < (right.refusals, right.waiting)
+        }
+    }
+
+    func room(of index: Int, now: ContinuousClock.Instant) -> Room {
+        Room(
+            heldUntil: pacer.heldUntil(index, now: now),
+            refusals: pacer.refusals(of: index, now: now),
+            waiting: queues[index].live.count
+        )
+    }
+
+    /// How long a record may wait until its call starts.
+    public var linger: Duration { pacer.linger }
+
+    /// Whether enough waits to be sent for some time: more taken in now would only wait here.
+    ///
+    /// What waits for a shard that cools down, or more than a shard takes soon, counts for nothing, so that such a shard
+    /// does not keep records from the others; memory is the caller's to watch.
+    public func isSupplied(now: ContinuousClock.Instant) -> Bool {
+        var enough = 4 * limits.callBytes
+        let most = soon(now)
+        if limits.shardShare != nil {
+            let aggregate = pacer.aggregateSize(most: Self.usualAggregate, now: now)
+            enough = min(enough, map.count * most, max(2 * aggregate, Int(pacer.rate / 4)))
+        }
+        guard bytes >= enough else { return false }
+        var ready = 0
+        for index in active where pacer.heldUntil(index, now: now) == nil {
+            ready += min(queues[index].live.bytes, most)
+            if ready >= enough { return true }
+        }
+        return false
+    }
+
+    private static let usualAggregate = 50 << 10
+
+    /// Bytes that a shard takes soon.
+    private func soon(_ now: ContinuousClock.Instant) -> Int {
+        guard let share = limits.shardShare else { return .max }
+        return max(2 * Self.usualAggregate, Int(share * Double(Kinesis.Limits.shardBytesPerSecond) / 4))
+    }
+
+    /// When the head of a line may go; nil: now, or there is none.
+    private mutating func blockedUntil(
+        _ index: Int,
+        isBacklog: Bool,
+        now: ContinuousClock.Instant
+    ) -> ContinuousClock.Instant? {
+        guard queues[index].hasHead(isBacklog: isBacklog) else { return nil }
+        if let held = pacer.heldUntil(index, now: now) { return held }
+        let wait = queues[index].wait(isBacklog: isBacklog, sparing: isBacklog ? limits.liveReserve : 0, now: now)
+        return wait.map { now + $0 }
     }
 
     /// Takes the aggregates of the next call; empty when none is due.
@@ -190,17 +298,23 @@ public struct Batcher {
         flush: Bool,
         backlogAlone: Bool = true
     ) -> [SealedAggregate] {
+        guard !active.isEmpty else { return [] }
+        let isPaced = pacer.wait(now: now) != nil
         var (readyBytes, readyCount, isDue) = (0, 0, flush)
         var ready: [Int] = []
         for index in active where !queues[index].live.isEmpty {
-            guard queues[index].blockedUntil(isBacklog: false, now: now) == nil else { continue }
-            let line = queues[index].live
+            guard blockedUntil(index, isBacklog: false, now: now) == nil else { continue }
             ready.append(index)
-            readyBytes += line.bytes
-            readyCount += line.count
-            if let head = line.head, head.firstReceipt + limits.linger <= now { isDue = true }
+            readyBytes += queues[index].live.bytes
+            readyCount += queues[index].live.count
+            if let head = queues[index].live.head, head.firstReceipt + pacer.linger <= now { isDue = true }
         }
         isDue = isDue || readyBytes >= limits.callBytes || readyCount >= limits.callRecords
+        let mayBacklog = backlogBytes > 0 && backlogAlone && (flush || backlogAfter <= now)
+        if isPaced {
+            if (isDue && !ready.isEmpty) || mayBacklog { pacer.ranOut(now: now) }
+            return []
+        }
         var call: [SealedAggregate] = []
         var size = 0
         if isDue { fill(&call, &size, from: ready, isBacklog: false, now) }
@@ -208,7 +322,7 @@ public struct Batcher {
         bytes -= size
 
         let live = size
-        if backlogBytes > 0, !call.isEmpty || (backlogAlone && (flush || backlogAfter <= now)) {
+        if backlogBytes > 0, !call.isEmpty || mayBacklog {
             fill(&call, &size, from: active.filter { !queues[$0].backlog.isEmpty }, isBacklog: true, now)
             backlogBytes -= size - live
             // Behind a full call there may be enough for another; else tokens gather for a linger.
@@ -235,7 +349,9 @@ public struct Batcher {
             for index in ready where call.count < limits.callRecords {
                 let head = isBacklog ? queues[index].backlog.head : queues[index].live.head
                 guard let head, call.isEmpty || size + head.size <= limits.callBytes else { continue }
-                guard queues[index].blockedUntil(isBacklog: isBacklog, now: now) == nil else { continue }
+                guard blockedUntil(index, isBacklog: isBacklog, now: now) == nil else { continue }
+                guard pacer.mayGo else { return pacer.ranOut(now: now) }
+                pacer.sent(head.size, to: index, now: now)
                 call.append(queues[index].takeHead(isBacklog: isBacklog))
                 size += head.size
                 progress = true
@@ -254,16 +370,18 @@ public struct Batcher {
         let mayFill = bytes >= limits.callBytes || count >= limits.callRecords
         for index in active {
             if backlogAlone, !queues[index].backlog.isEmpty {
-                let free = queues[index].blockedUntil(isBacklog: true, now: now) ?? now
+                let free = blockedUntil(index, isBacklog: true, now: now) ?? now
                 let when = flush ? free : max(free, backlogAfter)
                 due = min(due ?? when, when)
             }
             guard let head = queues[index].live.head else { continue }
-            let free = queues[index].blockedUntil(isBacklog: false, now: now) ?? now
-            let when = flush ? free : max(free, head.firstReceipt + limits.linger)
+            let free = blockedUntil(index, isBacklog: false, now: now) ?? now
+            let when = flush ? free : max(free, head.firstReceipt + pacer.linger)
             due = min(due ?? when, when)
             if mayFill, !flush { ready.append((free, index)) }
         }
+        let paced = now + (pacer.wait(now: now) ?? .zero)
+        due = due.map { max($0, paced) }
         guard let due, !ready.isEmpty else { return due }
         // Full calls do not wait for the linger, only until enough shards are free.
         var (readyBytes, readyCount) = (0, 0)
@@ -271,7 +389,7 @@ public struct Batcher {
             if at >= due { break }
             readyBytes += queues[index].live.bytes
             readyCount += queues[index].live.count
-            if readyBytes >= limits.callBytes || readyCount >= limits.callRecords { return at }
+            if readyBytes >= limits.callBytes || readyCount >= limits.callRecords { return max(at, paced) }
         }
         return due
     }
@@ -293,13 +411,45 @@ public struct Batcher {
     /// spool.
     public mutating func takeOldest(above most: Int, where mayGo: (SealedAggregate) -> Bool) -> [SealedAggregate] {
         guard bytes > most else { return [] }
-        let all = active.flatMap { queues[$0].live.all }.sorted { $0.firstReceipt < $1.firstReceipt }
+        return take(from: active.flatMap { queues[$0].live.all }, above: most, where: mayGo)
+    }
+
+    /// Takes live aggregates that `mayGo` and that their shard does not take soon, because it cools down or too many wait
+    /// for it: the oldest first, until no more than `most` bytes of live ones wait.
+    ///
+    /// For the spool, so that a full shard does not keep memory from the others.
+    public mutating func takeExcess(
+        above most: Int,
+        now: ContinuousClock.Instant,
+        where mayGo: (SealedAggregate) -> Bool
+    ) -> [SealedAggregate] {
+        guard bytes > most else { return [] }
+        let soon = soon(now)
+        var excess: [SealedAggregate] = []
+        for index in active {
+            var over = queues[index].live.bytes - (pacer.heldUntil(index, now: now) == nil ? soon : 0)
+            for aggregate in queues[index].live.all {
+                guard over > 0 else { break }
+                over -= aggregate.size
+                excess.append(aggregate)
+            }
+        }
+        return take(from: excess, above: most, where: mayGo)
+    }
+
+    private mutating func take(
+        from candidates: [SealedAggregate],
+        above most: Int,
+        where mayGo: (SealedAggregate) -> Bool
+    ) -> [SealedAggregate] {
         var taken: [SealedAggregate] = []
         var left = bytes
-        for aggregate in all where left > most && mayGo(aggregate) {
+        for aggregate in candidates.sorted(by: { $0.firstReceipt < $1.firstReceipt })
+        where left > most && mayGo(aggregate) {
             taken.append(aggregate)
             left -= aggregate.size
         }
+        guard !taken.isEmpty else { return [] }
         let going = Set(taken.map { ObjectIdentifier($0) })
         for index in active { queues[index].live.keep { !going.contains(ObjectIdentifier($0)) } }
         active.removeAll { queues[$0].isEmpty }

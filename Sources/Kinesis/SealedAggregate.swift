@@ -45,6 +45,59 @@ public final class SealedAggregate {
         (origin, isPiece, isBacklog) = (other.origin, true, other.isBacklog)
     }
 
+    /// The same records for another place, if the agent chose theirs: all under `Aggregator.anyPartitionKey` and one
+    /// explicit hash key.
+    ///
+    /// A new one, because a copy of this one's memory may be on its way to the disk. It settles what this would have.
+    package func moved(to hash: HashKey, _ md5: borrowing MD5, pool: BufferPool) -> SealedAggregate? {
+        guard let place = key.explicitHashKey, hashes == place...place else { return nil }
+        var (front, newFront): ([UInt8], [UInt8]) = ([], [])
+        if recordCount == 1 {
+            guard key.partitionKey == Aggregator.anyPartitionKey else { return nil }
+        } else {
+            (front, newFront) = (Self.front(of: place), Self.front(of: hash))
+            let isOurs = withData { data in
+                data.count > front.count && data[front.count] == 0x1a
+                    && front.indices.allSatisfy { data[$0] == front[$0] }
+            }
+            guard isOurs else { return nil }
+        }
+        let count = newFront.count + data.count - front.count
+        let copy = PooledBytes(atLeast: max(1, count), from: pool)
+        unsafe newFront.withUnsafeBytes { newFront in
+            if let base = newFront.baseAddress { unsafe copy.base.copyMemory(from: base, byteCount: newFront.count) }
+        }
+        unsafe (copy.base + newFront.count).copyMemory(
+            from: bytes.base + data.lowerBound + front.count,
+            byteCount: data.count - front.count
+        )
+        if recordCount > 1 {
+            let end = count - AggregateWriter.checksumSize
+            let sum = copy.withBytes(AggregateWriter.magic.count..<end) { md5.sum(of: $0) }
+            unsafe (copy.base + end).storeBytes(of: sum, as: InlineArray<16, UInt8>.self)
+        }
+        let moved = SealedAggregate(
+            bytes: copy,
+            data: 0..<count,
+            recordCount: recordCount,
+            userBytes: userBytes,
+            key: Key(partitionKey: key.partitionKey, explicitHashKey: hash),
+            hashes: hash...hash,
+            runs: [],
+            firstReceipt: firstReceipt,
+            isBacklog: isBacklog
+        )
+        (moved.origin, moved.isPiece) = (origin, isPiece)
+        return moved
+    }
+
+    /// The bytes in front of the records of an aggregate whose place the agent chose.
+    private static func front(of hash: HashKey) -> [UInt8] {
+        let digits = Array(hash.description.utf8)
+        let key = Aggregator.anyPartitionKey
+        return AggregateWriter.magic + [0x0a, UInt8(key.count)] + key + [0x12, UInt8(digits.count)] + digits
+    }
+
     /// What the Kinesis record is addressed by.
     public struct Key: Equatable, Sendable {
         public var partitionKey: [UInt8]

@@ -23,6 +23,13 @@ public struct TokenBucket: Sendable {
         return .nanoseconds(Int64(min((needed - level) / rate * 1e9, 3.2e16)) + 1)
     }
 
+    /// Goes on where `earlier` was; nil: begins empty.
+    public mutating func takeOver(_ earlier: TokenBucket?, now: ContinuousClock.Instant) {
+        var earlier = earlier
+        _ = earlier?.wait(for: 0, now: now)
+        level = min(burst, earlier?.level ?? 0)
+    }
+
     /// Takes `amount`, which `wait(for:now:)` has allowed.
     public mutating func take(_ amount: Double) { level -= amount }
 }

@@ -41,6 +41,17 @@ import Testing
         return Batcher(limits, map: try map(shards), now: now)
     }
 
+    static func refuse(
+        _ records: [SealedAggregate],
+        by shard: Int,
+        chance: Double,
+        _ batcher: inout Batcher,
+        _ now: ContinuousClock.Instant
+    ) {
+        for record in records { batcher.refused(record, by: shard, because: .throttled, chance: chance, now: now) }
+        batcher.putBack(records, to: shard)
+    }
+
     static func numbers(_ call: [SealedAggregate]) -> [Int] { call.map { Int($0.origin.runs[0].first) } }
 
     @Test func `a call leaves when its oldest record has waited for the linger, and no sooner`() throws {
@@ -81,7 +92,7 @@ import Testing
         for number in 0..<300 { batcher.add(Self.record(number, receipt: now), to: 0) }
         let first = batcher.next(now: now, flush: true)
         #expect(Self.numbers(first) == Array(0..<100))
-        batcher.putBack(Array(first[40...]), to: 0, chance: nil, now: now)
+        batcher.putBack(Array(first[40...]), to: 0)
         #expect(batcher.count == 260)
         var all = Self.numbers(Array(first[..<40]))
         while batcher.count > 0 { all += Self.numbers(batcher.next(now: now, flush: true)) }
@@ -92,14 +103,12 @@ import Testing
         let now = ContinuousClock.now
         var batcher = try Self.batcher(shards: 2, now: now)
         batcher.add(Self.record(1, receipt: now), to: 0)
-        batcher.putBack([Self.record(0, receipt: now)], to: 0, chance: 0.5, now: now)
+        Self.refuse([Self.record(0, receipt: now)], by: 0, chance: 0.5, &batcher, now)
         batcher.add(Self.record(2, receipt: now), to: 1)
-        #expect(batcher.load(of: 0, now: now).isHeld)
-        #expect(!batcher.load(of: 1, now: now).isHeld)
         #expect(Self.numbers(batcher.next(now: now, flush: true)) == [2])
         let when = batcher.nextDue(now: now, flush: true)
         let due = try #require(when)
-        #expect(due > now && due <= now + .milliseconds(300))
+        #expect(due == now + .milliseconds(500))
         #expect(Self.numbers(batcher.next(now: due, flush: true)) == [0, 1])
     }
 
@@ -121,6 +130,53 @@ import Testing
         #expect(last >= .milliseconds(2400) && last <= .milliseconds(2700), "\(last)")
     }
 
+    @Test func `another map gives no shard its burst again, and new shards none`() throws {
+        let now = ContinuousClock.now
+        var batcher = try Self.batcher(shards: 2, now: now) { $0.shardShare = 1 }
+        func burst(_ shard: Int, _ batcher: inout Batcher) -> Int {
+            for number in 0..<40 { batcher.add(Self.record(number, size: 51_200, receipt: now), to: shard) }
+            var sent = 0
+            // The pacer's own second.
+            while case let call = batcher.next(now: now, flush: true), !call.isEmpty { sent += call.count }
+            return sent
+        }
+        var limits = Batcher.Limits()
+        limits.shardShare = 1
+        // The first shard stays, the second is split.
+        let first = batcher.map.shards[0]
+        let second = batcher.map.shards[1].range
+        let middle = HashKey(second.lowerBound.value + (second.upperBound.value - second.lowerBound.value) / 2)
+        let map = try ShardMap([
+            first, Shard(id: ShardID(number: 7), range: second.lowerBound...middle),
+            Shard(id: ShardID(number: 8), range: HashKey(middle.value + 1)...second.upperBound),
+        ])
+        let sent = burst(0, &batcher)
+        #expect(sent > 0)
+        let waiting = batcher.adopt(map, limits, now: now)
+        #expect(waiting.count == 40 - sent && batcher.count == 0)
+        #expect(burst(1, &batcher) == 0 && burst(2, &batcher) == 0)
+    }
+
+    @Test func `a shard that cools down does not keep records from the others, nor their memory`() throws {
+        let now = ContinuousClock.now
+        var batcher = try Self.batcher(shards: 8, now: now) { $0.shardShare = 1 }
+        #expect(!batcher.isSupplied(now: now))
+        let records = (0..<200).map { Self.record($0, size: 50_000, receipt: now + .milliseconds($0)) }
+        Self.refuse(records, by: 2, chance: 0.5, &batcher, now)
+        #expect(!batcher.isSupplied(now: now))
+        let later = now + .seconds(1)
+        for number in 200..<232 { batcher.add(Self.record(number, size: 50_000, receipt: later), to: number % 8) }
+        #expect(batcher.isSupplied(now: now))
+        // Its oldest go; of the others' lines nothing that goes out soon.
+        let bytes = batcher.bytes
+        let taken = batcher.takeExcess(above: bytes - 3_000_000, now: now) { $0.origin.runs[0].first != 5 }
+        #expect(Self.numbers(taken) == Array(0..<61).filter { $0 != 5 })
+        #expect(batcher.bytes == bytes - taken.reduce(0) { $0 + $1.size })
+        let rest = batcher.takeExcess(above: 0, now: now) { _ in true }
+        #expect(rest.count == 144)
+        #expect(rest.allSatisfy { $0.origin.runs[0].first < 200 || $0.origin.runs[0].first % 8 == 2 })
+    }
+
     @Test func `a full call that a shard held back is due when the shard is free, not at its linger`() throws {
         let now = ContinuousClock.now
         var batcher = try Self.batcher(shards: 1, now: now) {
@@ -128,10 +184,10 @@ import Testing
             $0.callRecords = 10
         }
         let records = (0..<20).map { Self.record($0, receipt: now) }
-        batcher.putBack(records, to: 0, chance: 0, now: now)
+        Self.refuse(records, by: 0, chance: 0, &batcher, now)
         let when = batcher.nextDue(now: now, flush: false)
         let due = try #require(when)
-        #expect(due == now + .milliseconds(100))
+        #expect(due == now + .milliseconds(250))
         #expect(batcher.next(now: due, flush: false).count == 10)
     }
 
@@ -157,12 +213,12 @@ import Testing
                     )
                 case 3:
                     let record = Self.record(0, size: 1 + random.below(4000), receipt: now)
-                    batcher.putBack(
-                        [record],
-                        to: random.below(shards),
-                        chance: random.oneIn(2) ? nil : Double(random.below(100)) / 100,
-                        now: now
-                    )
+                    let shard = random.below(shards)
+                    if random.oneIn(2) {
+                        batcher.putBack([record], to: shard)
+                    } else {
+                        Self.refuse([record], by: shard, chance: Double(random.below(100)) / 100, &batcher, now)
+                    }
                 case 4: now += .milliseconds(random.below(500))
                 default: _ = batcher.next(now: now, flush: false)
                 }

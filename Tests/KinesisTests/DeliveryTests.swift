@@ -78,11 +78,15 @@ private final class Sender {
     var waiting: [(SealedAggregate, PutRecords.Result)] = []
     var settled: [Bool] = []
     var random: Random
+    var chance: SplitMix64
+    /// Aggregates that went to another shard than the one that refused them.
+    var moved = 0
 
     init(_ placement: Aggregator.Placement, _ map: ShardMap, _ random: Random, now: ContinuousClock.Instant) {
         (self.placement, self.random) = (placement, random)
         aggregator = Self.aggregator(placement, map, pool)
-        batcher = Self.batcher(map, now)
+        batcher = Batcher(Self.limits, map: map, now: now)
+        chance = SplitMix64(seed: random.seed)
     }
 
     static func aggregator(_ placement: Aggregator.Placement, _ map: ShardMap, _ pool: BufferPool) -> Aggregator {
@@ -91,11 +95,11 @@ private final class Sender {
         return Aggregator(placement, sizes, map: map, pool: pool, seed: 1)
     }
 
-    static func batcher(_ map: ShardMap, _ now: ContinuousClock.Instant) -> Batcher {
+    static var limits: Batcher.Limits {
         var limits = Batcher.Limits()
         limits.callRecords = 6
         limits.shardShare = nil
-        return Batcher(limits, map: map, now: now)
+        return limits
     }
 
     func settle(_ aggregate: SealedAggregate) {
@@ -120,7 +124,20 @@ private final class Sender {
         }
     }
 
-    func take(_ results: [(SealedAggregate, PutRecords.Result)], fresh: Bool) {
+    func putBack(_ aggregates: [SealedAggregate], because refusal: Batcher.Refusal, _ now: ContinuousClock.Instant) {
+        let (moved, homeless) = aggregator.putBack(
+            aggregates,
+            because: refusal,
+            into: &batcher,
+            pool: pool,
+            random: &chance,
+            now: now
+        )
+        self.moved += moved.count
+        place(homeless)
+    }
+
+    func take(_ results: [(SealedAggregate, PutRecords.Result)], fresh: Bool, _ now: ContinuousClock.Instant) {
         for (aggregate, result) in results {
             switch Delivery.verdict(
                 on: result,
@@ -133,21 +150,20 @@ private final class Sender {
             case .awaitMap: waiting.append((aggregate, result))
             case .regroup:
                 for (piece, shard) in aggregator.regroup(aggregate, pool: pool) { batcher.add(piece, to: shard) }
-            case .retry: place([aggregate])
+            case .retry(let isThrottled): putBack([aggregate], because: isThrottled ? .throttled : .failed, now)
             }
         }
     }
 
     func adopt(_ map: ShardMap, now: ContinuousClock.Instant) {
-        aggregator.sealAll(into: &batcher, now: now)
-        let queued = batcher.takeAll()
+        aggregator.sealAll(into: &batcher)
         for shard in batcher.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
+        let queued = batcher.adopt(map, Self.limits, now: now)
         aggregator = Self.aggregator(placement, map, pool)
-        batcher = Self.batcher(map, now)
         place(queued)
         let before = waiting
         waiting = []
-        take(before, fresh: true)
+        take(before, fresh: true, now)
     }
 }
 
@@ -161,6 +177,7 @@ private final class Sender {
         let placement = Self.placements[mode].0
         var random = Random()
         let md5 = MD5()
+        var moved = 0
         for _ in 0..<30 {
             var service = Service(shards: 1 + random.below(6), &random)
             var now = ContinuousClock.now
@@ -169,8 +186,8 @@ private final class Sender {
             var lines: [[UInt8]] = []
             func step(flush: Bool, calm: Bool) throws {
                 now += .milliseconds(random.below(60))
-                sender.aggregator.sealDue(before: now - .milliseconds(100), into: &sender.batcher, now: now)
-                if flush { sender.aggregator.sealAll(into: &sender.batcher, now: now) }
+                sender.aggregator.sealDue(before: now - .milliseconds(100), into: &sender.batcher)
+                if flush { sender.aggregator.sealAll(into: &sender.batcher) }
                 if !calm, random.oneIn(8) { random.oneIn(2) ? service.split(&random) : service.merge(&random) }
                 let call = sender.batcher.next(now: now, flush: flush)
                 for aggregate in call {
@@ -189,7 +206,9 @@ private final class Sender {
                     let arrives = !fails || random.oneIn(2)
                     let results: [PutRecords.Result] = call.map {
                         if !calm, random.oneIn(5) {
-                            return .refused(ServiceError(code: "InternalFailure", message: ""))
+                            let code =
+                                random.oneIn(2) ? "InternalFailure" : "ProvisionedThroughputExceededException"
+                            return .refused(ServiceError(code: code, message: ""))
                         }
                         return arrives ? service.put($0) : .refused(ServiceError(code: "none", message: ""))
                     }
@@ -198,9 +217,9 @@ private final class Sender {
                 if !calls.isEmpty, calm || random.oneIn(2) {
                     let (sent, results) = calls.remove(at: random.below(calls.count))
                     if let results {
-                        sender.take(Array(zip(sent, results)), fresh: false)
+                        sender.take(Array(zip(sent, results)), fresh: false, now)
                     } else {
-                        sender.place(sent)
+                        sender.putBack(sent, because: .unanswered, now)
                     }
                 }
                 if !sender.waiting.isEmpty, random.oneIn(3) { sender.adopt(try ShardMap(service.open), now: now) }
@@ -233,7 +252,9 @@ private final class Sender {
             }
             #expect(!sender.settled.contains(false), random.note)
             #expect(lines.allSatisfy { service.delivered[$0] != nil }, random.note)
+            moved += sender.moved
         }
+        #expect(placement == .spread ? moved > 0 : moved == 0, random.note)
     }
 
     @Test func `a record that looks like an aggregate is never taken apart`() throws {

@@ -59,6 +59,22 @@ import Testing
         #expect(bucket.wait(for: 1, now: start).map { $0 > .seconds(86_400) } == true)
     }
 
+    @Test func `one that takes over goes on where the other was, and a new one begins empty`() {
+        var other = TokenBucket(rate: 100, burst: 100, now: start)
+        other.take(80)
+        let later = start + .milliseconds(500)
+        var bucket = TokenBucket(rate: 10, burst: 50, now: later)
+        // 20 and what half a second brought, as far as there is room.
+        bucket.takeOver(other, now: later)
+        #expect(bucket.wait(for: 50, now: later) == nil)
+        other.take(40)
+        bucket.takeOver(other, now: later)
+        #expect(bucket.wait(for: 30, now: later) == nil)
+        #expect(bucket.wait(for: 31, now: later) != nil)
+        bucket.takeOver(nil, now: later)
+        #expect(bucket.wait(for: 5, now: later)! > .milliseconds(499))
+    }
+
     @Test func `a clock that steps back neither gives nor takes`() {
         var bucket = TokenBucket(rate: 10, burst: 10, now: start)
         bucket.take(10)
