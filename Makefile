@@ -13,7 +13,7 @@ SOAK ?= 3600
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
 APT_TESTS := python3-venv openssl logrotate
 
-.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench format lint proto clean
+.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench fleet format lint proto clean
 
 deps: deps-build .venv/installed
 
@@ -66,6 +66,11 @@ bench: deps
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
+
+# A thousand agents on one stream, simulated; writes benchmarks/results/fleet.*, which are committed.
+fleet: deps
+	$(BUILD) --product fleet-benchmark
+	.venv/bin/python benchmarks/Fleet/run.py
 
 format:
 	$(SWIFT) format -i -r $(SOURCES)

@@ -68,6 +68,20 @@ let package = Package(
             swiftSettings: strict
         ),
 
+        // A fleet on one stream, simulated; measured by benchmarks/Fleet/run.py.
+        .target(
+            name: "Fleet",
+            dependencies: ["Kinesis", "Bytes"],
+            path: "benchmarks/Fleet/Simulation",
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "fleet-benchmark",
+            dependencies: ["Fleet"],
+            path: "benchmarks/Fleet/Command",
+            swiftSettings: strict
+        ),
+
         // C and C++: tiny typed shims, and the system's libraries by their Debian names.
         .target(name: "CLinux", path: "Sources/C/Linux", cSettings: [.define("_GNU_SOURCE")]),
         .target(
@@ -118,6 +132,7 @@ let package = Package(
             dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC", "Seeded"],
             swiftSettings: strict
         ),
+        .testTarget(name: "FleetTests", dependencies: ["Fleet"], swiftSettings: strict),
         .testTarget(
             name: "LocalKinesisTests",
             dependencies: ["LocalKinesis", "Kinesis", "Seeded"],
