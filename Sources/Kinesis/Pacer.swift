@@ -195,7 +195,9 @@ public struct Pacer: Sendable {
     public mutating func succeeded(_ shard: Int, now: ContinuousClock.Instant) {
         if shards[shard].refusals > 0 {
             shards[shard].refusals = max(0, shards[shard].refusals(now: now) - 1)
-            if shards[shard].isProbed { (shards[shard].until, shards[shard].isProbed) = (now, false) }
+            // What time has forgiven is not forgiven again.
+            if shards[shard].isProbed || heldUntil(shard, now: now) == nil { shards[shard].until = now }
+            shards[shard].isProbed = false
         }
         if linger > limits.linger { linger = max(limits.linger, linger * 0.9997) }
         guard isAdaptive, let limited, now - limited <= .milliseconds(300) else { return }
@@ -221,11 +223,11 @@ public struct Pacer: Sendable {
         let before = shards[shard].refusals(now: now)
         // What was under way when the shard began to cool down is no news.
         let isNews = shards[shard].isProbed || heldUntil(shard, now: now) == nil
-        cool(shard, first: 0.25, chance: chance, now: now)
+        cool(shard, first: isAdaptive ? 0.25 : 0.05, chance: chance, now: now)
         guard isAdaptive, before < 2, isNews else { return }
         roll(now)
         missed = 0
-        // Fewer than were sent do not say much; nor does a rate that was never used.
+        // A rate that was allowed and not used says nothing of what was too much.
         let attempted = attempted ?? max(attemptedNow / max(0.02, (now - period) / .seconds(1)), Self.leastRate)
         if startsLeft > 0 {
             rate = min(rate, attempted)

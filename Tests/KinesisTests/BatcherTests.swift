@@ -108,7 +108,7 @@ import Testing
         #expect(Self.numbers(batcher.next(now: now, flush: true)) == [2])
         let when = batcher.nextDue(now: now, flush: true)
         let due = try #require(when)
-        #expect(due == now + .milliseconds(500))
+        #expect(due == now + .milliseconds(100))
         #expect(Self.numbers(batcher.next(now: due, flush: true)) == [0, 1])
     }
 
@@ -187,7 +187,7 @@ import Testing
         Self.refuse(records, by: 0, chance: 0, &batcher, now)
         let when = batcher.nextDue(now: now, flush: false)
         let due = try #require(when)
-        #expect(due == now + .milliseconds(250))
+        #expect(due == now + .milliseconds(50))
         #expect(batcher.next(now: due, flush: false).count == 10)
     }
 
