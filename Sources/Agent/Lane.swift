@@ -63,7 +63,7 @@ struct Lane: ~Copyable {
     }
 
     /// Bytes taken out of a ring before calls have their turn.
-    private static let drain = 512 << 10
+    private static let drain = 128 << 10
     /// How long the endpoint must have failed before what waits goes to the spool.
     private static let spillGrace: Duration = .seconds(1)
 
@@ -126,7 +126,7 @@ struct Lane: ~Copyable {
     ///
     /// True when there was something.
     private mutating func drainRings(_ now: ContinuousClock.Instant) -> Bool {
-        guard let staging, hasRoom else { return false }
+        guard let staging, hasRoom(now) else { return false }
         var drained = 0
         for port in ports {
             let taken = drain(port, into: staging, now)
@@ -187,11 +187,10 @@ struct Lane: ~Copyable {
         return drained
     }
 
-    /// Whether more may be taken in: a few calls' worth ready to go is enough, whatever the memory.
-    private var hasRoom: Bool {
+    /// Whether more may be taken in: what can be sent soon is enough, whatever the memory.
+    private func hasRoom(_ now: ContinuousClock.Instant) -> Bool {
         guard let staging else { return false }
-        let onItsWay = pool.used + backlog.bytesBuried
-        return staging.batcher.bytes < 4 * output.callMaxSize && onItsWay < memoryBudget
+        return !staging.batcher.isSupplied(now: now) && pool.used + backlog.bytesBuried < memoryBudget
     }
 
     // MARK: aggregator → batcher → call
@@ -219,6 +218,7 @@ struct Lane: ~Copyable {
 
     private mutating func nextCall(_ now: ContinuousClock.Instant) -> [SealedAggregate] {
         if let apart = suspects.next(hasOthers: true) { return apart }
+        staging?.batcher.limitCalls(to: window.callBytes)
         let flush = noMoreWillCome
         let call = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
         return call.isEmpty ? suspects.next(hasOthers: false) ?? [] : call
@@ -246,23 +246,29 @@ struct Lane: ~Copyable {
 
     /// Gives the spool what cannot be delivered, and takes back what can.
     private mutating func exchangeWithSpool(_ now: ContinuousClock.Instant) {
-        let back = backlog.exchange(pool, now: now)
+        let (owed, refused) = backlog.exchange(pool, now: now)
         guard let staging else { return }
-        note(staging.place(back))
+        note(staging.putBack(refused, because: .unanswered, random: &random, now: now))
+        note(staging.place(owed))
         if output.spool.when == .always { backlog.copy(staging.batcher.takeAdded()) }
         if let since = breaker.failingSince {
-            let mayWait = hasRoom && !isStopping && now - since < Self.spillGrace
-            if !mayWait { backlog.spill(from: &staging.batcher, keeping: isStopping ? 0 : output.callMaxSize) }
+            let mayWait = hasRoom(now) && !isStopping && now - since < Self.spillGrace
+            // In order, the oldest of all is what to probe with: it comes back from the spool.
+            let kept = isStopping || output.ordered ? 0 : output.callMaxSize
+            if !mayWait { backlog.spill(.all(but: kept), of: &staging.batcher) }
         } else {
+            // A shard that takes nothing must not hold the memory that the others need; in order it holds up the rest.
+            if !output.ordered { backlog.spill(.excess(above: memoryBudget / 2, now: now), of: &staging.batcher) }
             backlog.tellWhenDelivered()
         }
+        staging.batcher.holdsLive = output.ordered && backlog.hasOlder
     }
 
     /// Tells the spool what was delivered, and asks for what can be sent now: some calls' worth.
     private func askForBacklog() {
         backlog.tellDelivered()
         guard let staging else { return }
-        if breaker.isFailing || (isStopping && !control.once) {
+        if breaker.isFailing && !output.ordered || (isStopping && !control.once) {
             backlog.want(0)
         } else {
             let window = max(2 * output.callMaxSize, min(16 << 20, memoryBudget / 4))
@@ -309,7 +315,9 @@ struct Lane: ~Copyable {
         var (throttled, failed): ([SealedAggregate], [SealedAggregate]) = ([], [])
         var (records, bytes, aggregates) = (0, 0, 0)
         for (aggregate, result) in results {
-            switch staging.verdict(on: result, of: aggregate, mapIsFresh: mapIsFresh) {
+            let verdict = staging.verdict(on: result, of: aggregate, mapIsFresh: mapIsFresh)
+            if verdict != .awaitMap { staging.batcher.decided(aggregate) }
+            switch verdict {
             case .settled:
                 staging.succeeded(aggregate, now: now)
                 backlog.settle(aggregate)
@@ -322,7 +330,7 @@ struct Lane: ~Copyable {
             case .regroup:
                 counters.lane.misplaced.add(1)
                 counters.lane.duplicatesPossible.add(aggregate.recordCount)
-                note([staging.regroup(aggregate)])
+                note([staging.regroup(aggregate, inFront: true)])
             case .retry(let isThrottled):
                 if isThrottled { throttled.append(aggregate) } else { failed.append(aggregate) }
                 if case .refused(let error) = result {
@@ -387,6 +395,7 @@ struct Lane: ~Copyable {
                     "Kinesis does not take a record: it goes to the dead letters",
                     metadata: ["reason": "\(failure)"]
                 )
+                staging?.batcher.decided(aggregate)
                 return backlog.bury(aggregate, reason: "refused: \(failure)")
             case .notNow: break
             }
@@ -394,6 +403,7 @@ struct Lane: ~Copyable {
             _ = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
             if suspects.failed(records) { return }
         }
+        for record in records { staging?.batcher.decided(record) }
         if let staging { note(staging.putBack(records, because: .unanswered, random: &random, now: now)) }
     }
 
@@ -483,7 +493,7 @@ struct Lane: ~Copyable {
         bell.prepareToSleep()
         let now = ContinuousClock.now
         var wake = now + .seconds(60)
-        if control.hasUpdate || (hasRoom && hasEntries) { wake = now }
+        if control.hasUpdate || (hasRoom(now) && hasEntries) { wake = now }
         let flush = noMoreWillCome
         if let staging {
             // The last collector has ended since the last look.

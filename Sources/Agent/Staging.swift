@@ -50,6 +50,7 @@ final class Staging {
         limits.callRecords = output.callMaxRecords
         limits.linger = output.linger
         limits.notesAdded = output.spool.when == .always
+        limits.isOrdered = output.ordered
         limits.shardShare = output.rateLimit == 0 ? nil : Double(output.rateLimit) / 100
         return limits
     }
@@ -114,9 +115,17 @@ final class Staging {
     }
 
     /// Makes aggregates by the present map out of one, and queues them.
-    func regroup(_ aggregate: SealedAggregate) -> Regrouped {
+    ///
+    /// - Parameter inFront: before what waits, as what was sent already.
+    func regroup(_ aggregate: SealedAggregate, inFront: Bool = false) -> Regrouped {
         let pieces = aggregator.regroup(aggregate, pool: pool)
-        for (piece, shard) in pieces { batcher.add(piece, to: shard) }
+        if inFront {
+            for (shard, pieces) in Dictionary(grouping: pieces, by: \.shard) {
+                batcher.putBack(pieces.map(\.aggregate), to: shard)
+            }
+        } else {
+            for (piece, shard) in pieces { batcher.add(piece, to: shard) }
+        }
         return Regrouped(aggregate: aggregate, pieces: pieces.map(\.aggregate))
     }
 
@@ -137,7 +146,8 @@ final class Staging {
             random: &random,
             now: now
         )
-        return moved.map { Regrouped(aggregate: $0.before, pieces: [$0.after]) } + place(homeless)
+        return moved.map { Regrouped(aggregate: $0.before, pieces: [$0.after]) }
+            + homeless.reversed().map { regroup($0, inFront: true) }
     }
 
     func verdict(on result: PutRecords.Result, of aggregate: SealedAggregate, mapIsFresh: Bool) -> Delivery.Verdict {

@@ -1,7 +1,8 @@
 /// Sealed aggregates on their way out, shard by shard: which of them make the next call, and when.
 ///
-/// A full or refusing shard holds back its own queue only; what the agent may send as a whole is the pacer's. Within a shard aggregates leave in the order they came. What
-/// comes back from the spool has a line of its own behind each shard's: it takes what the live records leave.
+/// A full or refusing shard holds back its own queue only; what the agent may send as a whole is the pacer's. Within a
+/// shard aggregates leave in the order they came. What comes back from the spool has a line of its own behind each
+/// shard's: it takes what the live records leave.
 public struct Batcher {
     public struct Limits: Sendable {
         /// Bytes of a call: data and partition keys.
@@ -15,6 +16,9 @@ public struct Batcher {
         public var liveReserve = 0.1
         /// Whether `takeAdded` tells what was queued: for whoever copies it.
         public var notesAdded = false
+        /// Whether the records of a shard arrive in the order they came: one aggregate of it is under way at a time, since
+        /// of several in a call one may be refused and the next be stored.
+        public var isOrdered = false
 
         public init() {}
     }
@@ -67,6 +71,8 @@ public struct Batcher {
         var backlog = Line()
         var byteBucket: TokenBucket?
         var recordBucket: TokenBucket?
+        /// Aggregates under way that hold keys of this shard, where the order counts.
+        var underWay = 0
 
         var isEmpty: Bool { live.isEmpty && backlog.isEmpty }
 
@@ -109,6 +115,10 @@ public struct Batcher {
     private var backlogAfter: ContinuousClock.Instant
 
     private var added: [SealedAggregate] = []
+    /// The hash keys of what is under way, where the order counts.
+    private var underWay: [ObjectIdentifier: ClosedRange<HashKey>] = [:]
+    /// Whether live records wait, because older ones come from the spool.
+    public var holdsLive = false
 
     /// Live aggregates and bytes that wait.
     public private(set) var count = 0
@@ -160,8 +170,28 @@ public struct Batcher {
         }
         pacer.adopt(earlier, Self.pacing(limits))
         (self.map, self.limits) = (map, limits)
+        for hashes in underWay.values { note(hashes, 1) }
         return waiting
     }
+
+    /// Bytes of a call from now on.
+    public mutating func limitCalls(to bytes: Int) { limits.callBytes = bytes }
+
+    // MARK: order
+
+    /// Counts what is under way at every shard that may get later records of the same keys.
+    private mutating func note(_ hashes: ClosedRange<HashKey>, _ change: Int) {
+        let last = map.index(of: hashes.upperBound)
+        for index in map.index(of: hashes.lowerBound)...last { queues[index].underWay += change }
+    }
+
+    /// Notes that it is decided what becomes of an aggregate that was sent: later ones of its keys may go.
+    public mutating func decided(_ aggregate: SealedAggregate) {
+        guard limits.isOrdered, let hashes = underWay.removeValue(forKey: ObjectIdentifier(aggregate)) else { return }
+        note(hashes, -1)
+    }
+
+    // MARK: queues
 
     /// Queues `aggregate` behind those of the shard with `index` in the map.
     public mutating func add(_ aggregate: SealedAggregate, to index: Int) {
@@ -255,15 +285,18 @@ public struct Batcher {
         let most = soon(now)
         if limits.shardShare != nil {
             let aggregate = pacer.aggregateSize(most: Self.usualAggregate, now: now)
-            enough = min(enough, map.count * most, max(2 * aggregate, Int(pacer.rate / 4)))
+            enough = min(enough, max(2 * aggregate, Int(pacer.rate / 4)))
         }
-        guard bytes >= enough else { return false }
-        var ready = 0
-        for index in active where pacer.heldUntil(index, now: now) == nil {
-            ready += min(queues[index].live.bytes, most)
+        guard bytes >= min(enough, most) else { return false }
+        var (ready, isFull) = (0, true)
+        for index in queues.indices where pacer.heldUntil(index, now: now) == nil {
+            let waiting = queues[index].live.bytes
+            ready += min(waiting, most)
+            isFull = isFull && waiting >= most
             if ready >= enough { return true }
         }
-        return false
+        // None has room for more.
+        return isFull && bytes >= enough
     }
 
     private static let usualAggregate = 50 << 10
@@ -281,6 +314,8 @@ public struct Batcher {
         now: ContinuousClock.Instant
     ) -> ContinuousClock.Instant? {
         guard queues[index].hasHead(isBacklog: isBacklog) else { return nil }
+        // The answer that ends this comes by itself.
+        if queues[index].underWay > 0 || holdsLive && !isBacklog { return now + .seconds(60) }
         if let held = pacer.heldUntil(index, now: now) { return held }
         let wait = queues[index].wait(isBacklog: isBacklog, sparing: isBacklog ? limits.liveReserve : 0, now: now)
         return wait.map { now + $0 }
@@ -352,7 +387,12 @@ public struct Batcher {
                 guard blockedUntil(index, isBacklog: isBacklog, now: now) == nil else { continue }
                 guard pacer.mayGo else { return pacer.ranOut(now: now) }
                 pacer.sent(head.size, to: index, now: now)
-                call.append(queues[index].takeHead(isBacklog: isBacklog))
+                let aggregate = queues[index].takeHead(isBacklog: isBacklog)
+                if limits.isOrdered {
+                    underWay[ObjectIdentifier(aggregate)] = aggregate.hashes
+                    note(aggregate.hashes, 1)
+                }
+                call.append(aggregate)
                 size += head.size
                 progress = true
             }
@@ -414,27 +454,19 @@ public struct Batcher {
         return take(from: active.flatMap { queues[$0].live.all }, above: most, where: mayGo)
     }
 
-    /// Takes live aggregates that `mayGo` and that their shard does not take soon, because it cools down or too many wait
-    /// for it: the oldest first, until no more than `most` bytes of live ones wait.
+    /// Takes live aggregates that `mayGo` and whose shard refuses what it gets: the oldest first, until no more than
+    /// `most` bytes of live ones wait.
     ///
-    /// For the spool, so that a full shard does not keep memory from the others.
+    /// For the spool, so that such a shard does not keep memory from the others. One that only has more than its rate
+    /// keeps its own: what was read too early from a file need not be written to another.
     public mutating func takeExcess(
         above most: Int,
         now: ContinuousClock.Instant,
         where mayGo: (SealedAggregate) -> Bool
     ) -> [SealedAggregate] {
         guard bytes > most else { return [] }
-        let soon = soon(now)
-        var excess: [SealedAggregate] = []
-        for index in active {
-            var over = queues[index].live.bytes - (pacer.heldUntil(index, now: now) == nil ? soon : 0)
-            for aggregate in queues[index].live.all {
-                guard over > 0 else { break }
-                over -= aggregate.size
-                excess.append(aggregate)
-            }
-        }
-        return take(from: excess, above: most, where: mayGo)
+        let refusing = active.filter { pacer.heldUntil($0, now: now) != nil || pacer.refusals(of: $0, now: now) > 1 }
+        return take(from: refusing.flatMap { queues[$0].live.all }, above: most, where: mayGo)
     }
 
     private mutating func take(

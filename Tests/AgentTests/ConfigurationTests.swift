@@ -101,6 +101,7 @@ import Testing
             proxy = "http://u:p@proxy:3128"
             wire = "json"
             partition_key = "=key"
+            ordered = true
             aggregate = false
             aggregate_max_size = "20KiB"
             aggregate_max_records = 7
@@ -133,6 +134,7 @@ import Testing
         (o.profile, o.caFile, o.wire, o.partitionKey) = ("p", "/ca.pem", .json, .literal("key"))
         (o.roleARN, o.externalID) = ("arn:aws:iam::123456789012:role/team/r", "x")
         o.proxy = "http://u:p@proxy:3128"
+        o.ordered = true
         (o.aggregate, o.aggregateMaxSize, o.aggregateMaxRecords) = (false, 20 << 10, 7)
         (o.linger, o.maxInFlight, o.rateLimit) = (.milliseconds(1500), 3, 0)
         (o.callMaxSize, o.callMaxRecords) = (100_000, 9)
@@ -198,6 +200,7 @@ import Testing
     @Test(arguments: [
         "from = [\"nobody\"]", "stream_arn = \"arn:aws:kinesis:eu-west-1:1:stream/s\"", "endpoint = \"localhost\"",
         "wire = \"xml\"", "partition_key = \"\"", "partition_key = \"=\"", "partition_key = \"hots\"",
+        "ordered = 1", "ordered = true", "partition_key = \"random\"\nordered = true",
         "aggregate = 1", "aggregate_max_size = \"1MiB\"", "aggregate_max_records = -1", "linger = \"61s\"",
         "max_in_flight = 0", "max_in_flight = 1001", "rate_limit = -1", "rate_limit = 50.0", "call_max_size = 1",
         "call_max_records = 501", "timeout = \"1ms\"", "connect_timeout = \"1\"", "profile = 1", "linger_ = 1",

@@ -74,11 +74,8 @@ def ranges(lines):
 class Judge:
     def __init__(self, url, stream, sources):
         self._kinesis = oracle.client(url)
-        shards = oracle.shards_of(self._kinesis, stream)
-        self._shards = [
-            (oracle.ShardReader(self._kinesis, stream, shard), oracle.ShardTally(shard, bounds))
-            for shard, bounds in shards.items()
-        ]
+        self._stream = stream
+        self._readers = {}
         self._sources = sources
         self._counts = {source.number: _Count() for source in sources}
         self._corrupted = []
@@ -93,6 +90,11 @@ class Judge:
         self.bound = 0
 
     @property
+    def dropped(self):
+        """Aggregates that the KCL drops: stored while their shard was split or merged."""
+        return sum(tally.dropped for _, tally in self._readers.values())
+
+    @property
     def backlog(self):
         """Lines that were written and have not arrived, more or less."""
         return sum(source.written for source in self._sources) - self.arrived
@@ -101,7 +103,11 @@ class Judge:
         """Reads as far as the stream goes now."""
         with self._lock:
             promises, self._promises = self._promises, []
-            for reader, tally in self._shards:
+            for shard, bounds in oracle.shards_of(self._kinesis, self._stream).items():
+                if shard not in self._readers:
+                    reader = oracle.ShardReader(self._kinesis, self._stream, shard)
+                    self._readers[shard] = reader, oracle.ShardTally(shard, bounds, drops=True)
+            for reader, tally in self._readers.values():
                 for record in reader.kinesis_records():
                     tally.take(record)
                     self._count(tally.lines, record["ApproximateArrivalTimestamp"].timestamp() - self._epoch)
@@ -198,7 +204,7 @@ class Judge:
 
     @property
     def corrupted(self):
-        return self._corrupted + [data for _, tally in self._shards for data in tally.corrupted]
+        return self._corrupted + [data for _, tally in self._readers.values() for data in tally.corrupted]
 
     def verdict(self):
         self.read()
@@ -217,6 +223,6 @@ class Judge:
                         unexplained.append((source.number, number, copies, allowed))
         return Verdict(
             written=sum(source.written for source in self._sources), arrived=self.arrived, lost=lost, corrupted=self.corrupted,
-            misrouted=sum(tally.misrouted for _, tally in self._shards), duplicated=duplicated, unexplained=unexplained,
+            misrouted=sum(tally.misrouted for _, tally in self._readers.values()), duplicated=duplicated, unexplained=unexplained,
             broken_promises=self._broken,
         )

@@ -183,6 +183,10 @@ class ShardTally:
     # source << 40 | number, as they were read.
     lines: array = dataclasses.field(default_factory=lambda: array("Q"))
     corrupted: list = dataclasses.field(default_factory=list)
+    # Whether it reads as the KCL does, which drops an aggregate whole if any record in it belongs to another shard: where
+    # shards are split, some are stored so, and must come again. Otherwise every such record is misrouted.
+    drops: bool = False
+    dropped: int = 0
     misrouted: int = 0
     kinesis_records: int = 0
     aggregates: int = 0
@@ -196,6 +200,9 @@ class ShardTally:
         self.kinesis_records += 1
         self.bytes += len(record["Data"])
         is_first = True
+        if self.drops and self._is_dropped(record):
+            self.dropped += 1
+            return
         for user in iter_deaggregate_records([record], data_format="Boto3"):
             user = user["kinesis"]
             key, explicit = user["partitionKey"], user.get("explicitHashKey")
@@ -203,11 +210,7 @@ class ShardTally:
                 data = base64.b64decode(user["data"])
                 self.aggregates += is_first
                 is_first = False
-                fits = self.in_place.get((key, explicit))
-                if fits is None:
-                    hashed = explicit if explicit is not None else int(hashlib.md5(key.encode()).hexdigest(), 16)
-                    fits = self.in_place[key, explicit] = self.bounds[0] <= int(hashed) <= self.bounds[1]
-                self.misrouted += not fits
+                self.misrouted += not self._fits(key, explicit)
             else:
                 # Plain records lie where Kinesis put them, and their hash key is not told.
                 data = user["data"]
@@ -218,10 +221,23 @@ class ShardTally:
                 self.lines.append(line[0] << _NUMBER_BITS | line[1])
         self.partition_keys.add(key)
 
+    def _fits(self, key, explicit):
+        fits = self.in_place.get((key, explicit))
+        if fits is None:
+            hashed = explicit if explicit is not None else int(hashlib.md5(key.encode()).hexdigest(), 16)
+            fits = self.in_place[key, explicit] = self.bounds[0] <= int(hashed) <= self.bounds[1]
+        return fits
 
-def _tally(url, stream, shard, bounds):
+    def _is_dropped(self, record):
+        users = [user["kinesis"] for user in iter_deaggregate_records([record], data_format="Boto3")]
+        return any(
+            user.get("aggregated") and not self._fits(user["partitionKey"], user.get("explicitHashKey")) for user in users
+        )
+
+
+def _tally(url, stream, shard, bounds, drops):
     """Reads one shard; runs in a process of its own."""
-    result = ShardTally(shard, bounds)
+    result = ShardTally(shard, bounds, drops=drops)
     for record in ShardReader(client(url), stream, shard).kinesis_records():
         result.take(record)
     return result
@@ -250,6 +266,11 @@ class Verdict:
     def aggregates(self):
         return sum(shard.aggregates for shard in self.shards)
 
+    @property
+    def dropped(self):
+        """Aggregates that the KCL drops."""
+        return sum(shard.dropped for shard in self.shards)
+
     def __str__(self):
         return (
             f"{self.written} written, {self.arrived} arrived in {self.kinesis_records} records: lost {len(self.lost)}, "
@@ -267,10 +288,10 @@ class Verdict:
         assert self.misrouted == 0, f"{self}"
 
 
-def verify(url, stream, sources, processes=2):
-    """Reads the whole stream and compares it with what the sources wrote."""
+def verify(url, stream, sources, processes=2, drops=False):
+    """Reads the whole stream and compares it with what the sources wrote; `drops`: as the KCL reads it."""
     shards = shards_of(client(url), stream)
-    jobs = [(url, stream, shard, bounds) for shard, bounds in shards.items()]
+    jobs = [(url, stream, shard, bounds, drops) for shard, bounds in shards.items()]
     # Forked from here, a process would share our connections: each starts afresh.
     with multiprocessing.get_context("spawn").Pool(min(processes, len(jobs))) as pool:
         tallies = pool.starmap(_tally, jobs, chunksize=1)

@@ -3,7 +3,8 @@ counted.
 
 Nothing may be lost, ever. What may come twice is known line by line: after a kill, what is in the stream and yet beyond the
 checkpoint that the dead agent left, or owed by the spool that it left (in flight, or acknowledged since either was written
-down); and the lines of a call that was stored and whose answer was lost. More than that is a fault. And what `penstock
+down); and the lines of a call that was stored and whose answer was lost. More than that is a fault. The stream is resharded all the time;
+what is stored across a new border counts for nothing, as the KCL reads. And what `penstock
 files` calls all delivered is deleted.
 
 PENSTOCK_SOAK is how many seconds it takes (default: 300, with 200 kills).
@@ -19,12 +20,15 @@ import time
 import faults
 import judge
 import senders
+from reshards import Reshards
 from conftest import BINARY, environment
 
 SECONDS = float(os.environ.get("PENSTOCK_SOAK", 300))
 KILLS = max(5, round(SECONDS * 200 / 300))
 # The longest wait of the agent for an answer, in seconds.
 TIMEOUT = 1.5
+# Seconds between two changes of the stream's shards.
+RESHARD = 4
 # A checkpoint a second, and what a busy machine takes to write it.
 CHECKPOINT_AGE = 3.0
 
@@ -52,6 +56,7 @@ class Soak:
         self._faults = []
         self._threads = [threading.Thread(target=self._run, args=(sender.run,)) for sender in self.senders]
         self._threads.append(threading.Thread(target=self._run, args=(self._keep_reading,)))
+        self.reshards = Reshards(server.url, "logs", self._dice(), pause=RESHARD)
 
     def _dice(self):
         return random.Random(self.chance.getrandbits(64))
@@ -127,10 +132,12 @@ class Soak:
     def __enter__(self):
         for thread in self._threads:
             thread.start()
+        self.reshards.start()
         return self
 
     def stop(self):
         self._stopping.set()
+        self.reshards.stop()
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()
@@ -270,6 +277,7 @@ def test_kills_rotations_and_faults_lose_nothing_and_repeat_only_what_they_expla
         counts, faulty = soak.counts, soak.kinesis
         figure(f"{counts['kills']} kills in {took:.0f} s; {verdict}")
         figure(f"bound on duplicates {soak.judge.bound}, of it by faults {faulty.repeatable}; most behind {soak.most_behind}, most spooled {soak.most_spooled}")
+        figure(f"{len(soak.reshards.done)} reshards, {soak.judge.dropped} aggregates were placed again for them")
         figure(f"agent: {dict(counts)}; covered too late: {len(soak.stale)}")
         for sender in soak.senders:
             figure(f"{sender.name}: {dict(sender.counts)}")
@@ -299,3 +307,4 @@ def require_that_it_tested_something(soak):
     assert counts["ends with a spool"] > least and soak.most_spooled > 1000
     assert counts["files said yes without an agent"] > 0 and counts["files said yes beside an agent"] > 0
     assert counts["stops with everything delivered"] > 0
+    assert len(soak.reshards.done) > least

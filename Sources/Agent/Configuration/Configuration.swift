@@ -81,6 +81,8 @@ public struct Configuration: Equatable, Sendable {
         public var proxy = ""
         public var wire = Wire.auto
         public var partitionKey = PartitionKey.spread
+        /// Whether the records of a partition key arrive in their order, through retries and outages.
+        public var ordered = false
         public var aggregate = true
         public var aggregateMaxSize = 50 << 10
         public var aggregateMaxRecords = 0

@@ -145,6 +145,13 @@ extension Configuration.Output {
         readAccess(&table, environment)
         readPlacement(&table)
 
+        table.bool("ordered", into: &ordered)
+        if ordered, partitionKey == .spread || partitionKey == .random {
+            table.fault(
+                "ordered",
+                "keeps the order of each partition key: set partition_key to source, host or \"=key\""
+            )
+        }
         table.bool("aggregate", into: &aggregate)
         table.size("aggregate_max_size", in: 1 << 10...Limits.recordBytes - 1, into: &aggregateMaxSize)
         table.integer("aggregate_max_records", in: 0...1_000_000, into: &aggregateMaxRecords)

@@ -55,11 +55,19 @@ final class Backlog {
         aggregate.size + SpoolRecord.overhead(origins: aggregate.origin.runs.count)
     }
 
-    /// Moves what waits to the spool, but for some bytes to probe the endpoint with: the newest, so that positions move.
-    func spill(from batcher: inout Batcher, keeping kept: Int) {
-        guard spool.isOn, batcher.bytes > kept else { return }
+    /// What of a batcher's aggregates goes to the spool.
+    enum Part {
+        /// All but some bytes to probe the endpoint with: the newest, so that positions move.
+        case all(but: Int)
+        /// What its shards do not take soon, as far as more bytes wait than that.
+        case excess(above: Int, now: ContinuousClock.Instant)
+    }
+
+    /// Moves what waits to the spool.
+    func spill(_ part: Part, of batcher: inout Batcher) {
+        guard spool.isOn else { return }
         var (room, isFull) = (spool.room, false)
-        let going = batcher.takeOldest(above: kept) { aggregate in
+        func mayGo(_ aggregate: SealedAggregate) -> Bool {
             // One that is being written is waited for; of a piece the whole has a copy, or none.
             if aggregate.isPiece { return false }
             if aggregate.origin.hasCopy { return aggregate.origin.copy != nil }
@@ -70,6 +78,11 @@ final class Backlog {
             room -= Self.footprint(aggregate)
             return true
         }
+        let going =
+            switch part {
+            case .all(let kept): batcher.takeOldest(above: kept, where: mayGo)
+            case .excess(let most, let now): batcher.takeExcess(above: most, now: now, where: mayGo)
+            }
         if isFull, !self.isFull { log.error("the spool is full: inputs wait") }
         self.isFull = isFull
         guard !going.isEmpty else { return }
@@ -168,9 +181,19 @@ final class Backlog {
         delivered.removeAll(keepingCapacity: true)
     }
 
-    /// Takes the spool's events and returns the aggregates that came back, or found no place there.
-    func exchange(_ pool: BufferPool, now: ContinuousClock.Instant) -> [SealedAggregate] {
-        var back: [SealedAggregate] = []
+    /// Whether the spool has records, or gets or gives some, that are older than what is live.
+    var hasOlder: Bool {
+        bytesInMemory > 0 || spool.isEmpty == nil || spool.owedBytes > 0 || writing.values.contains { !$0.isHeld }
+    }
+
+    /// Takes the spool's events.
+    ///
+    /// - Returns: aggregates that came back to be sent, and those that found no place there.
+    func exchange(
+        _ pool: BufferPool,
+        now: ContinuousClock.Instant
+    ) -> (owed: [SealedAggregate], refused: [SealedAggregate]) {
+        var (back, refused): ([SealedAggregate], [SealedAggregate]) = ([], [])
         for event in spool.takeEvents() {
             switch event {
             case .written(let token, let location, let isSafe):
@@ -186,7 +209,7 @@ final class Backlog {
                 guard let (aggregate, isHeld) = writing.removeValue(forKey: token) else { continue }
                 aggregate.origin.hasCopy = false
                 // What is held is on its way nevertheless.
-                if !isHeld { back.append(aggregate) }
+                if !isHeld { refused.append(aggregate) }
             case .owed(let owed):
                 let aggregate = SealedAggregate(
                     restored: owed.bytes.span.extracting(owed.data),
@@ -210,7 +233,7 @@ final class Backlog {
                 }
             }
         }
-        return back
+        return (back, refused)
     }
 
     /// Ends the spool's thread; what it could write is settled.

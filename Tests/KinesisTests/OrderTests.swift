@@ -1,0 +1,88 @@
+import Bytes
+import Kinesis
+import Seeded
+import Testing
+
+/// Ordered delivery against a stream that refuses, splits and loses answers, by a model: what arrives first of each key
+/// arrives in order.
+@Suite struct OrderTests {
+    @Test func `records of a key arrive in order, whatever is refused and however the stream is resharded`() throws {
+        var random = Random()
+        for _ in 0..<60 { try history(&random) }
+    }
+
+    /// A record of `key`, its number as its content and position.
+    private func record(_ number: Int, key: Int, _ now: ContinuousClock.Instant) -> SealedAggregate {
+        var writer = AggregateWriter(maxSize: 50 << 10, pool: BufferPool(mostKept: 0))
+        _ = writer.append(
+            Array("\(key) \(number)".utf8).span,
+            under: RecordKey(partitionKey: Array("key-\(key)".utf8), MD5()),
+            from: Run(source: UInt32(key), first: UInt64(number), end: UInt64(number) + 1),
+            receipt: now
+        )
+        return writer.seal(MD5())!
+    }
+
+    private func history(_ random: inout Random) throws {
+        var now = ContinuousClock.now
+        var limits = Batcher.Limits()
+        (limits.isOrdered, limits.shardShare, limits.linger) = (true, nil, .zero)
+        limits.callRecords = 1 + random.below(6)
+        var counts = [1 + random.below(6)]
+        var batcher = Batcher(limits, map: try BatcherTests.map(counts[0]), now: now)
+        let keys = 12
+        var (made, arrived) = ([Int](repeating: 0, count: keys), [[Int]](repeating: [], count: keys))
+        var inFlight: [[SealedAggregate]] = []
+        let total = 300
+        var steps = 0
+        while made.reduce(0, +) < total || batcher.count > 0 || !inFlight.isEmpty {
+            steps += 1
+            try #require(steps < 100_000, random.note)
+            now += .milliseconds(random.below(300))
+            switch random.below(10) {
+            case 0...3 where made.reduce(0, +) < total:
+                let key = random.below(keys)
+                let aggregate = record(made[key], key: key, now)
+                made[key] += 1
+                batcher.add(aggregate, to: batcher.map.index(of: aggregate.hashes.lowerBound))
+            case 4...6:
+                let call = batcher.next(now: now, flush: true)
+                let shards = call.map { batcher.map.index(of: $0.hashes.lowerBound) }
+                #expect(Set(shards).count == shards.count, random.note)
+                if !call.isEmpty { inFlight.append(call) }
+            case 7 where random.oneIn(10) && counts.count < 6:
+                // Another map while calls are under way.
+                counts.append(1 + random.below(6))
+                for aggregate in batcher.adopt(try BatcherTests.map(counts.last!), limits, now: now) {
+                    batcher.add(aggregate, to: batcher.map.index(of: aggregate.hashes.lowerBound))
+                }
+            default:
+                guard !inFlight.isEmpty else { continue }
+                let call = inFlight.remove(at: random.below(inFlight.count))
+                let isAnswered = !random.oneIn(5)
+                for aggregate in call {
+                    let run = aggregate.origin.runs[0]
+                    let isStored = random.oneIn(2)
+                    if isStored { arrived[Int(run.source)].append(Int(run.first)) }
+                    batcher.decided(aggregate)
+                    if !isStored || !isAnswered {
+                        let shard = batcher.map.index(of: aggregate.hashes.lowerBound)
+                        if isAnswered {
+                            batcher.refused(aggregate, by: shard, because: .throttled, chance: 0.5, now: now)
+                        }
+                        batcher.putBack([aggregate], to: shard)
+                    }
+                }
+            }
+        }
+        for key in 0..<keys {
+            // What came twice came right behind itself.
+            var latest = -1
+            for number in arrived[key] {
+                #expect(number == latest || number == latest + 1, random.note)
+                latest = number
+            }
+            #expect(latest == made[key] - 1, random.note)
+        }
+    }
+}
