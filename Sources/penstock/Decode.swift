@@ -15,8 +15,8 @@ struct Decode: ParsableCommand {
     @Option(help: "raw, json or hex.")
     var format = RecordFormat.raw
 
-    @Flag(help: "Inflate records that are gzip.")
-    var gunzip = false
+    @Flag(inversion: .prefixedNo, help: "Inflate records that are gzip, and part blocks into their lines.")
+    var gunzip = true
 
     func run() throws {
         var printer = RecordPrinter(format: format, inflates: gunzip)

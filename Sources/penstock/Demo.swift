@@ -93,7 +93,7 @@ struct Demo: ParsableCommand {
         let deaggregator = Deaggregator()
         let md5 = MD5()
         var tally = LogTally(expected: generator.lines)
-        for shard in try reader.shards() {
+        for shard in try reader.shards().map(\.shard) {
             var iterator: String? = try reader.iterator(of: shard.id, from: .trimHorizon)
             while let at = iterator {
                 let page = try reader.page(at: at)

@@ -6,7 +6,10 @@ import Platform
 struct Read: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print the records of a stream, taken out of their aggregates.",
-        discussion: "Reads every shard from --from to its present end; with --follow, on and on."
+        discussion: """
+            Reads every shard from --from to its present end; with --follow, on and on. A shard that came out of a split or a \
+            merge is read behind those it was made of.
+            """
     )
 
     @Argument(help: "The stream's name or ARN; none with --dead-letters.")
@@ -28,8 +31,11 @@ struct Read: ParsableCommand {
     @Flag(help: "Go on with what comes, until stopped.")
     var follow = false
 
-    @Flag(help: "Inflate records that are gzip.")
-    var gunzip = false
+    @Flag(inversion: .prefixedNo, help: "Inflate records that are gzip, and part blocks into their lines.")
+    var gunzip = true
+
+    @Flag(help: "Print aggregates as well that the KCL drops: one of their records lies outside the shard's range.")
+    var misplaced = false
 
     @Option(help: "Stop after so many records.")
     var limit: Int?
@@ -46,7 +52,7 @@ struct Read: ParsableCommand {
             stream: name,
             credentials: place.credentials(in: endpoint.region)
         )
-        var printer = RecordPrinter(format: format, inflates: gunzip)
+        var printer = RecordPrinter(format: format, inflates: gunzip, printsMisplaced: misplaced)
         do {
             try read(reader, start, signals, &printer)
         } catch let failure as CallFailure {
@@ -55,10 +61,11 @@ struct Read: ParsableCommand {
             throw Exit.unavailable
         }
         printer.flush()
-        if printer.misplaced > 0 {
+        if printer.misplaced.aggregates > 0 {
             StandardError.write(
-                "penstock: \(printer.misplaced) records lie outside the range of the shard they were read from; "
-                    + "the KCL drops their aggregates\n"
+                "penstock: \(printer.misplaced.aggregates) aggregates with \(printer.misplaced.records) records hold a record "
+                    + "outside the range of the shard they were read from: the KCL drops them whole"
+                    + (misplaced ? "\n" : ", and so they are left out here; --misplaced prints them\n")
             )
             throw Exit.badData
         }
@@ -118,12 +125,19 @@ struct Read: ParsableCommand {
         _ signals: borrowing StopSignals,
         _ printer: inout RecordPrinter
     ) throws {
+        var walk = ShardWalk()
+        let listed = try reader.shards()
+        if case .latest = start { walk.add(listed.filter(\.shard.isOpen)) } else { walk.add(listed) }
+        var start = start
         var iterators: [(shard: Shard, iterator: String)] = []
-        for shard in try reader.shards() {
-            iterators.append((shard, try reader.iterator(of: shard.id, from: start)))
-        }
         let bell = try Doorbell()
-        while !iterators.isEmpty {
+        while true {
+            for shard in walk.takeReady() {
+                iterators.append((shard, try reader.iterator(of: shard.id, from: start)))
+            }
+            // What a shard becomes later is new from its first record on.
+            if case .latest = start { start = .trimHorizon }
+            guard !iterators.isEmpty else { return }
             var isQuiet = true
             var next: [(shard: Shard, iterator: String)] = []
             for (shard, iterator) in iterators {
@@ -138,7 +152,12 @@ struct Read: ParsableCommand {
                     if let limit, printer.count >= limit { return }
                 }
                 isQuiet = isQuiet && page.records.isEmpty
-                if let more = page.next, follow || page.millisecondsBehind > 0 { next.append((shard, more)) }
+                if let more = page.next {
+                    if follow || page.millisecondsBehind > 0 || !shard.isOpen { next.append((shard, more)) }
+                } else {
+                    isQuiet = false
+                    walk.ended(shard.id, children: try children(page, of: shard, reader))
+                }
                 if signals.next() != nil { return }
             }
             iterators = next
@@ -148,6 +167,17 @@ struct Read: ParsableCommand {
                 bell.wait(or: signals.number, atMost: follow ? .seconds(1) : .milliseconds(200))
             }
         }
+    }
+}
+
+extension Read {
+    /// What a shard became; not every endpoint tells at its end.
+    private func children(
+        _ page: StreamReader.Page,
+        of shard: Shard,
+        _ reader: StreamReader
+    ) throws -> [ShardWalk.Member] {
+        page.children.isEmpty ? try reader.shards().filter { $0.parents.contains(shard.id) } : page.children
     }
 }
 

@@ -19,14 +19,19 @@ struct RecordPrinter: ~Copyable {
     let format: RecordFormat
     /// Whether user records that are gzip are printed inflated.
     let inflates: Bool
+    /// Whether aggregates are printed that the KCL drops.
+    let printsMisplaced: Bool
     private let deaggregator = Deaggregator()
     private let md5 = MD5()
     private var out = ByteWriter(capacity: 64 << 10)
-    /// User records seen, and those whose hash key lies outside the range of the shard they were read from.
+    /// User records printed; a block counts by its lines.
     private(set) var count = 0
-    private(set) var misplaced = 0
+    /// Aggregates with a record whose hash key lies outside the range of the shard they were read from, and their records.
+    private(set) var misplaced = (aggregates: 0, records: 0)
 
-    init(format: RecordFormat, inflates: Bool) { (self.format, self.inflates) = (format, inflates) }
+    init(format: RecordFormat, inflates: Bool, printsMisplaced: Bool = true) {
+        (self.format, self.inflates, self.printsMisplaced) = (format, inflates, printsMisplaced)
+    }
 
     /// Where a Kinesis record was found.
     struct Origin {
@@ -40,17 +45,40 @@ struct RecordPrinter: ~Copyable {
         let users = deaggregator.userRecords(of: data)
         let plain = unsafe data.withUnsafeBufferPointer { unsafe Array($0) }
         let records = users ?? [UserRecord(partitionKey: origin.partitionKey, data: plain)]
-        for (index, record) in records.prefix(most).enumerated() {
-            count += 1
-            // A plain record lies where Kinesis put it; only an aggregate can hold what belongs elsewhere.
-            if users != nil, let shard = origin.shard, !shard.range.contains(record.hashKey(md5)) { misplaced += 1 }
-            append(record, users == nil ? nil : index, origin)
+        // A plain record lies where Kinesis put it; only an aggregate can hold what belongs elsewhere.
+        if let users, let shard = origin.shard, !users.allSatisfy({ shard.range.contains($0.hashKey(md5)) }) {
+            misplaced.aggregates += 1
+            misplaced.records += users.count
+            guard printsMisplaced else { return }
+        }
+        let last = count + min(most, .max - count)
+        for (index, record) in records.enumerated() where count < last {
+            let subSequence = users == nil ? nil : index
+            guard inflates, let data = Gzip.inflated(record.data) else {
+                append(record.data, record, subSequence, nil, origin)
+                continue
+            }
+            // A record has no line end behind it, each of a block's has.
+            guard data.last == 10 else {
+                append(data, record, subSequence, nil, origin)
+                continue
+            }
+            let lines = data.dropLast().split(separator: 10, omittingEmptySubsequences: false)
+            for (line, text) in lines.prefix(last - count).enumerated() {
+                append(Array(text), record, subSequence, line, origin)
+            }
         }
         if out.count > 1 << 20 { flush() }
     }
 
-    private mutating func append(_ record: UserRecord, _ subSequence: Int?, _ origin: Origin) {
-        let data = inflates ? Gzip.inflated(record.data) ?? record.data : record.data
+    private mutating func append(
+        _ data: [UInt8],
+        _ record: UserRecord,
+        _ subSequence: Int?,
+        _ line: Int?,
+        _ origin: Origin
+    ) {
+        count += 1
         switch format {
         case .raw: out.append(data.span)
         case .hex: out.append(text: hexadecimalText(data.span))
@@ -61,6 +89,7 @@ struct RecordPrinter: ~Copyable {
                     "shard": origin.shard.map { .text("\($0.id)") },
                     "sequenceNumber": origin.sequenceNumber.map { .text($0) },
                     "subSequenceNumber": subSequence.map { .integer(Int64($0)) },
+                    "line": line.map { .integer(Int64($0)) },
                     "partitionKey": .text(String(decoding: record.partitionKey, as: UTF8.self)),
                     "explicitHashKey": record.explicitHashKey.map { .text(String(decoding: $0, as: UTF8.self)) },
                     "data": text.map { .text($0) },

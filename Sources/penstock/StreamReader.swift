@@ -24,6 +24,8 @@ struct StreamReader {
         var records: [Record]
         /// Where to go on; nil at the end of a closed shard.
         var next: String?
+        /// At that end: what the shard became.
+        var children: [ShardWalk.Member]
         var millisecondsBehind: Int64
     }
 
@@ -47,8 +49,9 @@ struct StreamReader {
         )
     }
 
-    func shards() throws(CallFailure) -> [Shard] {
-        var shards: [Shard] = []
+    /// Every shard that the stream still has records of, closed ones too.
+    func shards() throws(CallFailure) -> [ShardWalk.Member] {
+        var shards: [ShardWalk.Member] = []
         var token: String?
         repeat {
             let (value, input) = try caller.call(
@@ -56,18 +59,29 @@ struct StreamReader {
                 token.map { .object(["NextToken": .text($0)]) } ?? .object([stream.member: .text(stream.text)])
             )
             for shard in value["Shards"]?.list ?? [] {
-                let range = shard["HashKeyRange"]
-                func hash(_ name: String) -> HashKey? {
-                    range?[name]?.text(in: input.span).flatMap(HashKey.init(decimal:))
-                }
-                guard let id = shard["ShardId"]?.text(in: input.span).flatMap(ShardID.init),
-                    let start = hash("StartingHashKey"), let end = hash("EndingHashKey"), start <= end
-                else { throw .distrusted("ListShards answered a shard that cannot be read") }
-                shards.append(Shard(id: id, range: start...end))
+                let parents = ["ParentShardId", "AdjacentParentShardId"].compactMap { shard[$0] }
+                shards.append(try Self.member(shard, parents, input.span))
             }
             token = value["NextToken"]?.text(in: input.span)
         } while token != nil
         return shards
+    }
+
+    /// A shard as ListShards and GetRecords tell of it.
+    private static func member(
+        _ shard: WireValue,
+        _ parents: [WireValue],
+        _ input: Span<UInt8>
+    ) throws(CallFailure) -> ShardWalk.Member {
+        func id(_ value: WireValue?) -> ShardID? { value?.text(in: input).flatMap(ShardID.init) }
+        func hash(_ name: String) -> HashKey? {
+            shard["HashKeyRange"]?[name]?.text(in: input).flatMap(HashKey.init(decimal:))
+        }
+        guard let name = id(shard["ShardId"]), let start = hash("StartingHashKey"), let end = hash("EndingHashKey"),
+            start <= end
+        else { throw .distrusted("the answer has a shard that cannot be read") }
+        let isOpen = shard["SequenceNumberRange"]?["EndingSequenceNumber"]?.text(in: input) == nil
+        return .init(Shard(id: name, range: start...end, isOpen: isOpen), parents: parents.compactMap { id($0) })
     }
 
     func iterator(of shard: ShardID, from start: Start) throws(CallFailure) -> String {
@@ -123,9 +137,14 @@ struct StreamReader {
                 )
             )
         }
+        var children: [ShardWalk.Member] = []
+        for child in answer.value["ChildShards"]?.list ?? [] {
+            children.append(try member(child, child["ParentShards"]?.list ?? [], input))
+        }
         return Page(
             records: records,
             next: answer.value["NextShardIterator"]?.text(in: input),
+            children: children,
             millisecondsBehind: answer.value["MillisBehindLatest"]?.integer ?? 0
         )
     }

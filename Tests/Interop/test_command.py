@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import signal
 import subprocess
@@ -197,8 +198,8 @@ def test_read_prints_user_records_raw(penstock, filled):
     assert result.returncode == 0, result.stderr
     assert b"aggregated 0\naggregated 1\naggregated 2\n" in result.stdout
     assert b"plain\n" in result.stdout and b"\xff\0bytes\n" in result.stdout
-    assert b"inflated" not in result.stdout
-    assert b"inflated\n" in penstock("read", stream, *place, "--gunzip").stdout
+    assert b"inflated\n" in result.stdout
+    assert b"inflated" not in penstock("read", stream, *place, "--no-gunzip").stdout
 
 
 def test_read_prints_json_with_keys_and_position(penstock, filled):
@@ -266,10 +267,23 @@ def test_read_of_a_stream_that_does_not_exist_ends_with_69(penstock, local_kines
 
 def test_read_says_when_records_lie_in_a_shard_where_the_kcl_drops_them(penstock, filled):
     place, stream, put = filled
+    # Of one of them every record is misplaced, of the other, if it is another shard's, none.
     put(aggregate([("user", b"one"), ("user", b"two")]), hash_key=0)
     put(aggregate([("user", b"one"), ("user", b"two")]), hash_key=2**128 - 1)
-    result = penstock("read", stream, *place)
-    assert result.returncode == 65 and b"outside the range of the shard" in result.stderr
+    first, last = oracle.shards_of(oracle.client(place[1]), stream)["shardId-000000000003"]
+    keys = {key: int.from_bytes(hashlib.md5(key.encode()).digest(), "big") for key in (f"key-{number}" for number in range(100))}
+    inside = [key for key, hash_key in keys.items() if first <= hash_key <= last]
+    outside = next(key for key in keys if key not in inside)
+    # One that lies elsewhere takes its neighbours with it.
+    put(aggregate([(inside[0], b"three"), (outside, b"four"), (inside[1], b"five")]), hash_key=last)
+    put(aggregate([(inside[0], b"six"), (inside[1], b"seven")]), hash_key=last)
+    whole, dropped = penstock("read", stream, *place, "--misplaced"), penstock("read", stream, *place)
+    for result in (whole, dropped):
+        assert result.returncode == 65 and b"outside the range of the shard" in result.stderr
+        assert b"six\nseven\n" in result.stdout and b"aggregated 0\n" in result.stdout
+    assert b"three\nfour\nfive\n" in whole.stdout and whole.stdout.count(b"one\ntwo\n") == 2
+    assert b"--misplaced" in dropped.stderr and dropped.stdout.count(b"one\n") <= 1
+    assert not {b"three", b"four", b"five"} & set(dropped.stdout.split())
 
 
 # decode
