@@ -49,7 +49,7 @@ let package = Package(
         ),
         .target(
             name: "Kinesis",
-            dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate"],
+            dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate", "CZlib"],
             swiftSettings: strict
         ),
         .target(

@@ -184,7 +184,17 @@ struct Lane: ~Copyable {
         counters.lane.records.add(counts.records)
         counters.lane.bytes.add(counts.bytes)
         counters.collectors.linesOversize.add(counts.oversize)
+        if counts.keyless > 0 { tellKeyless(counts.keyless, input.name) }
         return drained
+    }
+
+    private func tellKeyless(_ count: Int, _ input: String) {
+        counters.lane.keyless.add(count)
+        guard case .field(let pointer) = output.partitionKey else { return }
+        log.warning(
+            "records without the partition key are placed by chance: `penstock read --format json` shows their keys",
+            metadata: ["key": "json:\(pointer.text)", "input": "\(input)", "records": "\(counters.lane.keyless.now)"]
+        )
     }
 
     /// Whether more may be taken in: what can be sent soon is enough, whatever the memory.

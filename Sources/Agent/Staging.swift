@@ -35,11 +35,13 @@ final class Staging {
         var limits = Aggregator.Limits()
         limits.size = output.aggregateMaxSize
         limits.records = output.aggregate ? output.aggregateMaxRecords : 1
+        limits.compression = output.compression
         let placement: Aggregator.Placement =
             switch output.partitionKey {
             case .spread: .spread
             case .random: .random
             case .source, .host, .literal: .key
+            case .field(let pointer): .field(pointer)
             }
         return Aggregator(placement, limits, map: map, pool: pool, seed: seed)
     }

@@ -60,6 +60,14 @@ public struct PooledBytes: ~Copyable {
         unsafe memory = pool.take(atLeast: count)
     }
 
+    /// A copy of `data`.
+    public init(copying data: Span<UInt8>, from pool: BufferPool) {
+        self.init(atLeast: max(1, data.count), from: pool)
+        unsafe data.withUnsafeBytes { data in
+            if let from = data.baseAddress { unsafe base.copyMemory(from: from, byteCount: data.count) }
+        }
+    }
+
     /// No bytes yet.
     public init(emptyFrom pool: BufferPool) {
         self.pool = pool

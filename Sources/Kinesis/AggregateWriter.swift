@@ -74,12 +74,14 @@ public struct AggregateWriter: ~Copyable {
     /// - Parameters:
     ///   - run: where the record came from.
     ///   - receipt: when it was taken in.
+    ///   - userBytes: what it was before it was compressed; nil: it is as it was.
     /// - Returns: false when the aggregate must be sealed first.
     public mutating func append(
         _ record: Span<UInt8>,
         under key: borrowing RecordKey,
         from run: Run,
-        receipt: ContinuousClock.Instant
+        receipt: ContinuousClock.Instant,
+        standingFor userBytes: Int? = nil
     ) -> Bool {
         var (partition, explicit) = indices(of: key)
         let cost = cost(adding: record.count, key, partition, explicit)
@@ -92,7 +94,8 @@ public struct AggregateWriter: ~Copyable {
         let frame = Frame(partition!, key.explicitHashKey.isEmpty ? nil : explicit)
         reserve(frame.size(of: record.count))
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
-        note(run)
+        if let userBytes { self.userBytes += userBytes - record.count }
+        runs.add(run)
         return true
     }
 
@@ -146,7 +149,7 @@ public struct AggregateWriter: ~Copyable {
             }
         }
         if recordCount > before {
-            note(
+            runs.add(
                 Run(
                     source: source,
                     first: position + UInt64(start),
@@ -321,15 +324,6 @@ extension AggregateWriter {
         guard memory.capacity < needed else { return }
         // By four: the pool's sizes. Only the records move; the tables are not written yet.
         memory.grow(toAtLeast: max(needed, min(memory.capacity * 4, maxSize + 512)), keeping: Self.headroom..<used)
-    }
-
-    private mutating func note(_ run: Run) {
-        if let last = runs.last, last.source == run.source, last.end == run.first {
-            runs[runs.count - 1].end = run.end
-            runs[runs.count - 1].records += run.records
-        } else {
-            runs.append(run)
-        }
     }
 
     @unsafe

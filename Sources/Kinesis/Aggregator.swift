@@ -12,6 +12,8 @@ public struct Aggregator: ~Copyable {
         case random
         /// By the key that comes with each block.
         case key
+        /// By the value that the pointer finds in a record; a record without one: as `random` does.
+        case field(JSONPointer)
     }
 
     public struct Limits: Sendable {
@@ -23,6 +25,7 @@ public struct Aggregator: ~Copyable {
         public var record = Kinesis.Limits.recordBytes - Kinesis.Limits.partitionKeyBytes
         /// What becomes of a line above `record`.
         public var longLines = LongLines.split
+        public var compression = Compression.none
 
         public init() {}
     }
@@ -40,9 +43,11 @@ public struct Aggregator: ~Copyable {
     private let placement: Placement
     private var limits: Limits
     public let map: ShardMap
-    private var writers: FixedArray<AggregateWriter>
+    private var writers: FixedArray<ShardWriter>
     /// For placement without a key: each shard's own.
     private let shardKeys: [RecordKey]
+    /// For placement by a field.
+    private var fieldKeys: FieldKeys?
     private let md5 = MD5()
     private var random: SplitMix64
     private var spread: Spread
@@ -55,6 +60,7 @@ public struct Aggregator: ~Copyable {
     private var records = 0
     private var bytes = 0
     private var oversize = 0
+    private var keyless = 0
     private var setAside: [(line: [UInt8], run: Run)] = []
 
     /// The partition key of records that are placed without one.
@@ -64,8 +70,16 @@ public struct Aggregator: ~Copyable {
     public init(_ placement: Placement, _ limits: Limits, map: ShardMap, pool: BufferPool, seed: UInt64) {
         (self.placement, self.limits, self.map) = (placement, limits, map)
         random = SplitMix64(seed: seed)
+        if case .field(let pointer) = placement { fieldKeys = FieldKeys(pointer, shards: map.count) }
+        let gzip = GzipWriter()
         writers = FixedArray(count: map.count) { _ in
-            AggregateWriter(maxSize: limits.size, maxRecords: limits.records, pool: pool)
+            ShardWriter(
+                limits.compression,
+                maxSize: limits.size,
+                maxRecords: limits.records,
+                pool: pool,
+                gzip: gzip
+            )
         }
         // All records of such an aggregate have one hash key, so whatever becomes of the shard, they stay together.
         shardKeys = map.shards.map { RecordKey(partitionKey: Self.anyPartitionKey, explicit: $0.range.lowerBound) }
@@ -94,8 +108,9 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher
     ) {
         var offset = 0
+        let isEachPlaced = fieldKeys != nil || placement == .random
         while offset < block.count {
-            if placement == .random {
+            if isEachPlaced {
                 takeOneLine(of: block, &offset, source, position, receipt, &batcher)
                 continue
             }
@@ -146,13 +161,22 @@ public struct Aggregator: ~Copyable {
         receipt: ContinuousClock.Instant,
         into batcher: inout Batcher
     ) {
+        let key = key ?? fieldKey(of: record)
         let shard =
             switch placement {
             case .spread: roomiest(batcher, receipt)
             case .random: map.index(of: HashKey(UInt128(random.next()) << 64 | UInt128(random.next())))
-            case .key: key.map { map.index(of: $0.hash) } ?? roomiest(batcher, receipt)
+            case .key, .field: key.map { map.index(of: $0.hash) } ?? roomiest(batcher, receipt)
             }
         put(record, in: shard, under: key, run, receipt, &batcher)
+    }
+
+    /// The key out of a record, where the placement wants one; drawn by chance where the record has none.
+    private mutating func fieldKey(of record: Span<UInt8>) -> RecordKey? {
+        guard fieldKeys != nil else { return nil }
+        if let key = fieldKeys!.key(of: record, md5) { return key }
+        keyless += 1
+        return fieldKeys!.drawnKey(random.next(), map, md5)
     }
 
     private mutating func put(
@@ -220,6 +244,8 @@ public struct Aggregator: ~Copyable {
             offset = next
             return
         }
+        // Its pieces stay together.
+        let key = key ?? fieldKey(of: block.extracting(offset..<stop))
         while offset < stop {
             let cut = Self.cut(block, from: offset, to: stop, most: limits.record)
             let isLast = limits.longLines == .truncate || cut == stop
@@ -296,10 +322,11 @@ public struct Aggregator: ~Copyable {
         return oldest
     }
 
-    /// User records, their bytes, and lines that were too long, since the last call.
-    public mutating func takeCounts() -> (records: Int, bytes: Int, oversize: Int) {
-        defer { (records, bytes, oversize) = (0, 0, 0) }
-        return (records, bytes, oversize)
+    /// User records, their bytes, lines that were too long, and records without the key they are placed by, since the last
+    /// call.
+    public mutating func takeCounts() -> (records: Int, bytes: Int, oversize: Int, keyless: Int) {
+        defer { (records, bytes, oversize, keyless) = (0, 0, 0, 0) }
+        return (records, bytes, oversize, keyless)
     }
 
     /// Puts aggregates that were not taken back in front of their shards' lines; those that `spread` had placed go to the

@@ -2,6 +2,8 @@
 ///
 /// Costs about a nanosecond for each byte up to the value; allocates nothing.
 public struct JSONPointer: Equatable, Sendable {
+    /// As it was written.
+    public let text: String
     private let tokens: [[UInt8]]
 
     /// Values nested deeper than this are not searched.
@@ -26,7 +28,7 @@ public struct JSONPointer: Equatable, Sendable {
             guard !isEscaped else { return nil }
             tokens.append(bytes)
         }
-        self.tokens = tokens
+        (self.text, self.tokens) = (text, tokens)
     }
 
     /// Reads the value into `out`: a string's characters, or a number, `true` or `false` as it is written.

@@ -48,11 +48,14 @@ public final class SealedAggregate {
     /// The same records for another place, if the agent chose theirs: all under `Aggregator.anyPartitionKey` and one
     /// explicit hash key.
     ///
+    /// A block of records needs no change but that of the key: it is one record to Kinesis.
+    ///
     /// A new one, because a copy of this one's memory may be on its way to the disk. It settles what this would have.
     package func moved(to hash: HashKey, _ md5: borrowing MD5, pool: BufferPool) -> SealedAggregate? {
         guard let place = key.explicitHashKey, hashes == place...place else { return nil }
         var (front, newFront): ([UInt8], [UInt8]) = ([], [])
-        if recordCount == 1 {
+        let isPlain = recordCount == 1 || withData { $0.count > 2 && $0[0] == 0x1f && $0[1] == 0x8b }
+        if isPlain {
             guard key.partitionKey == Aggregator.anyPartitionKey else { return nil }
         } else {
             (front, newFront) = (Self.front(of: place), Self.front(of: hash))
@@ -71,7 +74,7 @@ public final class SealedAggregate {
             from: bytes.base + data.lowerBound + front.count,
             byteCount: data.count - front.count
         )
-        if recordCount > 1 {
+        if !isPlain {
             let end = count - AggregateWriter.checksumSize
             let sum = copy.withBytes(AggregateWriter.magic.count..<end) { md5.sum(of: $0) }
             unsafe (copy.base + end).storeBytes(of: sum, as: InlineArray<16, UInt8>.self)
@@ -145,12 +148,8 @@ public final class SealedAggregate {
         receipt: ContinuousClock.Instant,
         pool: BufferPool
     ) {
-        let bytes = PooledBytes(atLeast: max(1, data.count), from: pool)
-        unsafe data.withUnsafeBytes { data in
-            if let base = data.baseAddress { unsafe bytes.base.copyMemory(from: base, byteCount: data.count) }
-        }
         self.init(
-            bytes: bytes,
+            bytes: PooledBytes(copying: data, from: pool),
             data: 0..<data.count,
             recordCount: recordCount,
             userBytes: userBytes,
@@ -162,6 +161,28 @@ public final class SealedAggregate {
         )
         (origin.copy, origin.hasCopy) = (copy, true)
         origin.arePositionsSettled = true
+    }
+
+    /// A finished block of records under one key, with its data copied from `data`.
+    convenience init(
+        _ data: Span<UInt8>,
+        recordCount: Int,
+        userBytes: Int,
+        key: RecordKey,
+        runs: [Run],
+        firstReceipt: ContinuousClock.Instant,
+        pool: BufferPool
+    ) {
+        self.init(
+            bytes: PooledBytes(copying: data, from: pool),
+            data: 0..<data.count,
+            recordCount: recordCount,
+            userBytes: userBytes,
+            key: Key(partitionKey: key.partitionKey, explicitHashKey: key.explicitHashKey.isEmpty ? nil : key.hash),
+            hashes: key.hash...key.hash,
+            runs: runs,
+            firstReceipt: firstReceipt
+        )
     }
 
     /// Bytes that count against a call's and a shard's limits: data and partition key.

@@ -14,6 +14,18 @@ public struct Run: Equatable, Sendable {
     public var bytes: Int { Int(end - first) }
 }
 
+extension [Run] {
+    /// Adds a run behind the others, as part of the last one if it goes on there.
+    mutating func add(_ run: Run) {
+        if let last, last.source == run.source, last.end == run.first {
+            self[count - 1].end = run.end
+            self[count - 1].records += run.records
+        } else {
+            append(run)
+        }
+    }
+}
+
 /// How far a source is settled: everything before `settled` has been acknowledged, or otherwise found its end.
 ///
 /// A source is read in order, but its stretches travel in different aggregates and settle in any order; each must settle

@@ -75,11 +75,12 @@ struct Run: ParsableCommand {
     private func finish(_ agent: Agent, _ log: Logger) throws {
         let end = agent.wait()
         let counters = agent.counters
-        let figures: Logger.Metadata = [
+        var figures: Logger.Metadata = [
             "records": "\(counters.lane.recordsDelivered.now)", "bytes": "\(counters.lane.bytesDelivered.now)",
             "aggregates": "\(counters.lane.aggregatesDelivered.now)", "calls": "\(counters.lane.calls.now)",
             "retried": "\(counters.lane.retried.now)", "duplicates_possible": "\(counters.lane.duplicatesPossible.now)",
         ]
+        if counters.lane.keyless.now > 0 { figures["keyless"] = "\(counters.lane.keyless.now)" }
         switch end {
         case .delivered: log.notice("everything that was read is delivered", metadata: figures)
         case .spooled(let records):

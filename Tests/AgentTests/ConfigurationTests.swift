@@ -201,6 +201,7 @@ import Testing
         "from = [\"nobody\"]", "stream_arn = \"arn:aws:kinesis:eu-west-1:1:stream/s\"", "endpoint = \"localhost\"",
         "wire = \"xml\"", "partition_key = \"\"", "partition_key = \"=\"", "partition_key = \"hots\"",
         "ordered = 1", "ordered = true", "partition_key = \"random\"\nordered = true",
+        "partition_key = \"source\"\ncompression = \"gzip\"\nordered = true",
         "aggregate = 1", "aggregate_max_size = \"1MiB\"", "aggregate_max_records = -1", "linger = \"61s\"",
         "max_in_flight = 0", "max_in_flight = 1001", "rate_limit = -1", "rate_limit = 50.0", "call_max_size = 1",
         "call_max_records = 501", "timeout = \"1ms\"", "connect_timeout = \"1\"", "profile = 1", "linger_ = 1",
@@ -355,6 +356,30 @@ import Testing
             let configuration = try Self.read(text)
             #expect(configuration.outputs[0].stream == .name("app-logs"))
         }
+    }
+
+    @Test func `a partition key out of JSON is named by its path`() throws {
+        let configuration = try Self.read(Self.with(output: #"partition_key = "json:/device/a~1b""#))
+        let pointer = try #require(JSONPointer("/device/a~1b"))
+        #expect(configuration.outputs[0].partitionKey == .field(pointer))
+        for wrong in ["json:", "json:device", "json:/a~2b", "json"] {
+            let faults = Self.faults(Self.with(output: "partition_key = \"\(wrong)\""))
+            #expect(faults.count == 1 && faults[0].contains("outputs.stream.partition_key: must"), "\(faults)")
+            #expect(faults[0].contains("json:/"), "\(faults)")
+        }
+    }
+
+    @Test func `compression is one of three`() throws {
+        for compression in Compression.allCases {
+            let configuration = try Self.read(Self.with(output: "compression = \"\(compression.rawValue)\""))
+            #expect(configuration.outputs[0].compression == compression)
+        }
+        #expect(try Self.read(Self.smallest).outputs[0].compression == .none)
+        let faults = Self.faults(Self.with(output: #"compression = "zstd""#))
+        #expect(
+            faults.count == 1 && faults[0].contains(#""zstd" is none of "none", "gzip", "gzip_record""#),
+            "\(faults)"
+        )
     }
 }
 

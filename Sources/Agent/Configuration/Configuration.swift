@@ -83,6 +83,7 @@ public struct Configuration: Equatable, Sendable {
         public var partitionKey = PartitionKey.spread
         /// Whether the records of a partition key arrive in their order, through retries and outages.
         public var ordered = false
+        public var compression = Compression.none
         public var aggregate = true
         public var aggregateMaxSize = 50 << 10
         public var aggregateMaxRecords = 0
@@ -142,6 +143,8 @@ public struct Configuration: Equatable, Sendable {
         /// A random shard for each record, by the shards' widths.
         case random
         case literal(String)
+        /// By a value out of each record's JSON.
+        case field(JSONPointer)
     }
 }
 

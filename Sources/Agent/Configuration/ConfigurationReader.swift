@@ -145,11 +145,15 @@ extension Configuration.Output {
         readAccess(&table, environment)
         readPlacement(&table)
 
+        table.choice("compression", into: &compression)
         table.bool("ordered", into: &ordered)
+        if ordered, compression == .gzip {
+            table.fault("ordered", "keeps the order of each key, and a block of lines has one for all: use gzip_record")
+        }
         if ordered, partitionKey == .spread || partitionKey == .random {
             table.fault(
                 "ordered",
-                "keeps the order of each partition key: set partition_key to source, host or \"=key\""
+                "keeps the order of each partition key: set partition_key to source, host, json: or \"=key\""
             )
         }
         table.bool("aggregate", into: &aggregate)
@@ -261,10 +265,20 @@ extension Configuration.Output {
         case "random": partitionKey = .random
         case _ where key.hasPrefix("=") && (1...Limits.partitionKeyCharacters).contains(key.unicodeScalars.count - 1):
             partitionKey = .literal(String(key.dropFirst()))
+        case _ where key.hasPrefix("json:"):
+            if let pointer = JSONPointer(String(key.dropFirst(5))) {
+                partitionKey = .field(pointer)
+            } else {
+                table.fault(
+                    "partition_key",
+                    "must name a value as \"json:/device/id\" does: a / before each name, ~1 for a / and ~0 for a ~ in one"
+                )
+            }
         default:
             table.fault(
                 "partition_key",
-                "must be \"spread\", \"source\", \"host\", \"random\", or \"=\" and a key of 1 to 256 characters"
+                "must be \"spread\", \"source\", \"host\", \"random\", \"json:/path/to/value\", or \"=\" and a key of 1 to 256 "
+                    + "characters"
             )
         }
     }

@@ -20,7 +20,7 @@ package final class SourceKeys {
             switch mode {
             case .host: Self.key(Machine.hostName)
             case .literal(let key): Self.key(key)
-            case .spread, .random, .source: nil
+            case .spread, .random, .source, .field: nil
             }
     }
 

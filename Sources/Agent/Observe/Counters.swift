@@ -46,6 +46,8 @@ public struct LaneCounters: ~Copyable, Sendable {
     public let duplicatesPossible = Atomic<Int>(0)
     /// Kinesis records that a shard took which does not hold all their hash keys: sent again, regrouped.
     public let misplaced = Atomic<Int>(0)
+    /// User records without the value that `partition_key` names: placed by chance.
+    public let keyless = Atomic<Int>(0)
     public let shards = Atomic<Int>(0)
     public let inFlight = Atomic<Int>(0)
     /// Bytes of sealed aggregates that wait for a call.

@@ -1,0 +1,50 @@
+internal import Bytes
+
+/// Partition keys out of the records' JSON.
+///
+/// A key that was seen lately costs neither a hash nor an allocation.
+struct FieldKeys {
+    private let pointer: JSONPointer
+    /// Keys seen lately, each in the one place that its bytes give it.
+    private var recent = [RecordKey?](repeating: nil, count: 4096)
+    private var text: [UInt8] = []
+    /// Of records without a key: one of each shard, as they were drawn.
+    private var drawn: [RecordKey?]
+
+    /// - Parameter shards: how many there are.
+    init(_ pointer: JSONPointer, shards: Int) {
+        self.pointer = pointer
+        drawn = [RecordKey?](repeating: nil, count: shards)
+    }
+
+    /// The key that a record names; nil if it names none.
+    mutating func key(of record: Span<UInt8>, _ md5: borrowing MD5) -> RecordKey? {
+        // So many bytes are never more characters.
+        guard pointer.read(record, into: &text, most: Limits.partitionKeyCharacters) else { return nil }
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in text { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        let place = Int(truncatingIfNeeded: hash ^ hash >> 32) & (recent.count - 1)
+        if let known = recent[place], known.partitionKey == text { return known }
+        // Readers would decode it to something else, hash that, and find the record in the wrong shard.
+        guard String(validating: text, as: UTF8.self) != nil else { return nil }
+        let key = RecordKey(partitionKey: text, md5)
+        recent[place] = key
+        return key
+    }
+
+    /// A key for a record that names none: any shard's, by the shards' widths.
+    ///
+    /// It has no explicit hash key, as the others have none: aws_kinesis_agg misreads an aggregate with both.
+    mutating func drawnKey(_ number: UInt64, _ map: ShardMap, _ md5: borrowing MD5) -> RecordKey {
+        var digits = InlineArray<16, UInt8>(repeating: 0)
+        for index in 0..<16 {
+            let digit = UInt8(truncatingIfNeeded: number >> (4 * UInt64(index)) & 15)
+            digits[index] = digit < 10 ? 48 + digit : 87 + digit
+        }
+        let shard = map.index(of: HashKey(partitionKey: digits.span, md5))
+        if let key = drawn[shard] { return key }
+        let key = RecordKey(partitionKey: digits.indices.map { digits[$0] }, md5)
+        drawn[shard] = key
+        return key
+    }
+}
