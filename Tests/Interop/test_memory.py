@@ -1,0 +1,71 @@
+"""Memory stays within memory_limit + 32 MiB with the endpoint stopped while files are read at full speed. Where the machine
+lets us, a cgroup enforces it: who takes more is killed.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import time
+
+import oracle
+import pytest
+from conftest import until
+
+MIB = 1 << 20
+# Seconds for which the endpoint is stopped.
+OUTAGE = 600 if os.environ.get("PENSTOCK_SOAK") else 10
+
+
+@contextlib.contextmanager
+def most_memory(run, size):
+    """Lets the kernel hold a process to so many bytes; false where it cannot."""
+    folder = pathlib.Path(f"/sys/fs/cgroup/memory/penstock-{run.pid}")
+    try:
+        folder.mkdir()
+        (folder / "memory.limit_in_bytes").write_text(str(size))
+        (folder / "cgroup.procs").write_text(str(run.pid))
+    except OSError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        run.kill()
+        until(lambda: not (folder / "cgroup.procs").read_text().strip(), 5, "the cgroup to be empty")
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("spool", ["512MiB", "0B"])
+@pytest.mark.parametrize("wire", ["cbor", "json"])
+def test_a_stopped_endpoint_costs_no_more_memory_than_was_allowed(start_local, make_agent, logs, figure, spool, wire):
+    """Calls hang, files are read at full speed: what waits is bounded, in memory and on disk."""
+    server = start_local("logs:8", "--memory=2GiB")
+    sources = [oracle.Source(number) for number in range(8)]
+    for source in sources:
+        source.write(logs / f"{source.number}.log", 400_000 if spool != "0B" else 100_000)
+    agent = make_agent(
+        logs / "*.log", server.url, "logs", agent={"memory_limit": "64MiB"}, timeout="2s", wire=wire,
+        spool={"max_size": spool, "keep_free": "0B", "sync": "50ms"},
+    )
+    run = agent.start()
+    with most_memory(run, (64 + 32) * MIB) as is_enforced:
+        until(lambda: "tailing file" in run.log, 5, "the files")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(OUTAGE)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert run.process.poll() is None, run.log
+        sizes = {path.stat().st_ino: path.stat().st_size for path in logs.iterdir()}
+        until(lambda: agent.checkpoints.items() >= sizes.items(), 60, "everything to settle")
+        if spool != "0B":
+            run.wait_for("everything that was spooled is delivered", 60)
+        assert run.terminate() == 0, run.log
+        peak = run.peak
+    figure(f"{wire}, spool {spool}: peak {peak / MIB:.0f} MiB of 64 + 32 ({'enforced' if is_enforced else 'measured'})")
+    assert peak <= (64 + 32) * MIB
+    oracle.verify(server.url, "logs", sources).require_nothing_lost()
