@@ -55,14 +55,18 @@ public struct Spans: Equatable, Sendable {
     }
 
     /// Settles one stretch.
-    public mutating func settle(_ stretch: Range<UInt64>) { settle(CollectionOfOne(stretch)) }
+    public mutating func settle(_ stretch: Range<UInt64>) {
+        guard ahead.isEmpty, stretch.lowerBound == settled else { return settle([stretch]) }
+        settled = stretch.upperBound
+    }
 
     /// Settles stretches that are in order, as an aggregate holds them.
     ///
-    /// Linear in their number and the gaps'.
-    public mutating func settle(_ stretches: some Collection<Range<UInt64>>) {
-        if ahead.isEmpty, stretches.count == 1, let only = stretches.first, only.lowerBound == settled {
-            settled = only.upperBound
+    /// Linear in their number and the gaps'. An array, because a generic collection from another module costs an
+    /// allocation for each of them.
+    public mutating func settle(_ stretches: [Range<UInt64>]) {
+        if ahead.isEmpty, stretches.count == 1, stretches[0].lowerBound == settled {
+            settled = stretches[0].upperBound
             return
         }
         merged.removeAll(keepingCapacity: true)

@@ -111,4 +111,30 @@ import Testing
         let ofNoise = sealed.filter { $0.origin.runs[0].first > noise + 2_000_000 }.map(\.dataCount)
         #expect(!ofNoise.isEmpty && ofNoise.allSatisfy { $0 < 60 << 10 }, random.note)
     }
+
+    @Test func `a block that its shard refuses goes to another as it is`() throws {
+        var random = Random()
+        let text = Array(String(repeating: "the same line again\n", count: 5000).utf8)
+        let sealed = try Self.sealed(.spread, text, &random) { $0.compression = .gzip }.all
+        let now = ContinuousClock.now
+        let pool = BufferPool(mostKept: 0)
+        var batcher = try BatcherTests.batcher(shards: 3, now: now)
+        var aggregator = Aggregator(.spread, .init(), map: batcher.map, pool: pool, seed: 3)
+        var chance = SplitMix64(seed: random.next())
+        let refused = try #require(sealed.first { $0.recordCount > 1 })
+        let (moved, homeless) = aggregator.putBack(
+            [refused],
+            because: .throttled,
+            into: &batcher,
+            pool: pool,
+            random: &chance,
+            now: now
+        )
+        #expect(moved.count == 1 && homeless.isEmpty, random.note)
+        let after = try #require(moved.first?.after)
+        #expect(after.array == refused.array && after.key.partitionKey == refused.key.partitionKey, random.note)
+        #expect(batcher.map.index(ofAll: after.hashes) != batcher.map.index(ofAll: refused.hashes), random.note)
+        #expect(after.key.explicitHashKey == after.hashes.lowerBound && after.origin === refused.origin, random.note)
+        #expect(after.recordCount == refused.recordCount && after.userBytes == refused.userBytes, random.note)
+    }
 }
