@@ -334,11 +334,11 @@ def test_missing_credentials_end_run_once_with_77_and_say_where_to_put_them(
     local_kinesis, stream, make_agent, logs, good
 ):
     agent = make_agent(logs / "*.log", local_kinesis.url, stream)
-    bare = environment()
+    bare = environment(AWS_EC2_METADATA_DISABLED="true")
     del bare["AWS_ACCESS_KEY_ID"], bare["AWS_SECRET_ACCESS_KEY"]
     run = agent.once(timeout=15, env=bare)
     assert run.process.returncode == 77, run.log
-    assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in run.log
+    assert "AWS_ACCESS_KEY_ID is not set" in run.log and "[default] is not in" in run.log
 
 
 def test_a_profile_of_the_shared_files_is_understood(start_local, make_agent, logs, good, tmp_path):
