@@ -199,8 +199,10 @@ struct Lane: ~Copyable {
 
     /// Whether more may be taken in: what can be sent soon is enough, whatever the memory.
     private func hasRoom(_ now: ContinuousClock.Instant) -> Bool {
-        guard let staging else { return false }
-        return !staging.batcher.isSupplied(now: now) && pool.used + backlog.bytesBuried < memoryBudget
+        guard let staging, pool.used + backlog.bytesBuried < memoryBudget else { return false }
+        // What the spool is to take has to be read first.
+        if breaker.isFailing || isStopping { return staging.batcher.bytes < 4 * output.callMaxSize }
+        return !staging.batcher.isSupplied(now: now)
     }
 
     // MARK: aggregator → batcher → call

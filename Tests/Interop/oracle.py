@@ -235,7 +235,7 @@ class ShardTally:
         )
 
 
-def _tally(url, stream, shard, bounds, drops):
+def _tally(url, stream, shard, bounds, drops=False):
     """Reads one shard; runs in a process of its own."""
     result = ShardTally(shard, bounds, drops=drops)
     for record in ShardReader(client(url), stream, shard).kinesis_records():
