@@ -315,6 +315,7 @@ struct Lane: ~Copyable {
             case .failed(let request, let failure): takeFailure(of: request, failure, now)
             }
         }
+        counters.lane.duplicatesPossible.add(caller.takeRepeated())
         if caller.fellBackToJSON { tellFallback() }
     }
 

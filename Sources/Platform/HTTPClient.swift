@@ -174,6 +174,9 @@ public final class Transfer {
     private var piece = 0
     private var offset = 0
 
+    /// Whether libcurl has sent the request a second time, on another connection, after some of it had left.
+    public private(set) var wasRepeated = false
+
     /// The answer's body.
     public private(set) var answer = ByteWriter(capacity: 4096)
     private var answerHeaders: [(name: String, value: String)] = []
@@ -278,7 +281,7 @@ public final class Transfer {
         addHeader("Expect", "")
         unsafe ccurl_set_pointer(easy, CURLOPT_HTTPHEADER, headers)
         unsafe ccurl_set_size(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bodySize))
-        (piece, offset) = (0, 0)
+        (piece, offset, wasRepeated) = (0, 0, false)
         unsafe errorText[0] = 0
     }
 
@@ -352,6 +355,7 @@ public final class Transfer {
     /// A kept connection that had died is replaced and the body sent again from its start.
     private func seek(to position: Int, _ origin: Int32) -> Int32 {
         guard origin == SEEK_SET else { return CURL_SEEKFUNC_CANTSEEK }
+        if piece > 0 || offset > 0 { wasRepeated = true }
         (piece, offset) = (0, position)
         while unsafe piece < pieces.count, unsafe offset >= pieces[piece].count {
             unsafe offset -= pieces[piece].count

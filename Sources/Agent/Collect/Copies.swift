@@ -24,7 +24,7 @@ struct Copies {
     }
 
     /// Notes how a tailed file begins.
-    mutating func noteOpening(of file: TailedFile) { openings.insert(file.opening) }
+    mutating func noteOpening(of file: TailedFile) { openings.insert(file) }
 
     // MARK: in the making
 
@@ -44,7 +44,7 @@ struct Copies {
         held = held.filter { identity, copy in
             files[identity] == nil && (try? FileStatus(of: copy.path)).map(TailedFile.Identity.init) == identity
         }
-        openings = Openings(files.values.lazy.map(\.opening))
+        openings = Openings(files.values)
     }
 
     /// Whether a new file may be a copy of one that is tailed in the same folder: `copytruncate` copies first, which takes
@@ -93,7 +93,7 @@ struct Copies {
         guard opening == 0, files.count > Self.fewFiles else {
             let near = files.values.lazy.filter { !$0.isRotated && $0.lies(in: folder) }
             guard near.prefix(Self.fewFiles + 1).count > Self.fewFiles else { return Array(near) }
-            return Array(near.filter { $0.opening == opening }.prefix(Self.fewFiles))
+            return Array(near.filter { $0.opening == opening || $0.opening == 0 }.prefix(Self.fewFiles))
         }
         // Its first bytes do not tell yet: among very many, those whose names it continues, like app.log-20261121 or
         // app-20261121.log.

@@ -184,6 +184,14 @@ public final class KinesisCaller {
         client = HTTPClient(options)
     }
 
+    /// User records of calls that were sent twice, because their connection had died: since the last `takeRepeated`.
+    private var repeated = 0
+
+    func takeRepeated() -> Int {
+        defer { repeated = 0 }
+        return repeated
+    }
+
     public var inFlight: Int { calls.count + waiting.count + unsigned.count }
 
     /// The form of the last answer to a control call.
@@ -293,6 +301,9 @@ public final class KinesisCaller {
         var again: [Call] = []
         client.finished { transfer, outcome in
             guard let call = calls.removeValue(forKey: transfer.number) else { return }
+            if transfer.wasRepeated, case .putRecords(let records) = call.request {
+                repeated += records.reduce(0) { $0 + $1.recordCount }
+            }
             switch outcome {
             case .failed(let error): body(.failed(call.request, .transport(error)))
             case .answered(let status) where status == 200: body(success(call, transfer))
