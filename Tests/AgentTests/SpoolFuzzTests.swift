@@ -149,7 +149,8 @@ import Testing
                         )
                     }
                     let text = String(decoding: record.bytes[record.data].prefix { $0 != 32 }, as: UTF8.self)
-                    if let number = Int(text) { owed[number] = record.location }
+                    // A change may have copied whole records behind themselves.
+                    if let number = Int(text) { owed[number] = owed[number] ?? record.location }
                     all.append(record.location)
                 }
                 for (number, end) in ends.enumerated() where end <= first && isPositionGood {
