@@ -410,7 +410,8 @@ struct Lane: ~Copyable {
                 )
                 staging?.batcher.decided(aggregate)
                 return backlog.bury(aggregate, reason: "refused: \(failure)")
-            case .notNow: break
+            // Where everything is refused this is all that comes: it must not turn into a loop.
+            case .notNow: _ = breaker.failed(isPermanent: false, chance: random.nextUnit(), now: now)
             }
         } else {
             _ = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import faults
 import oracle
@@ -124,3 +125,31 @@ def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_
     account = ledger(agent)
     assert account["dead_lettered"]["records"] == 3 and account["delivered"]["records"] == 2000
     figure(f"{kinesis.counts.total()} calls for 2003 records, 3 of them refused")
+
+
+def test_while_kinesis_refuses_every_call_it_is_asked_ever_more_rarely_and_no_record_is_blamed(
+    local_kinesis, stream, make_agent, penstock, logs, chance, monkeypatch, figure
+):
+    def refuses_all(exchange):
+        return exchange.refuse(400, "ValidationException") if exchange.is_put else faults.none(exchange)
+
+    monkeypatch.setattr(faults, "FAULTS", [refuses_all])
+    monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
+    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
+    kinesis.likelihood = 1
+    source, path = oracle.Source(1), logs / "app.log"
+    source.write(path, 50_000)
+    agent = make_agent(path, kinesis.url, stream, rate_limit=0)
+    run = agent.start()
+    try:
+        time.sleep(8)
+        refused = kinesis.counts["refuses_all"]
+        kinesis.likelihood = 0
+        until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
+    finally:
+        run.terminate()
+        kinesis.stop()
+    figure(f"{refused} calls in 8 s, all refused")
+    oracle.verify(local_kinesis.url, stream, [source]).require_exact()
+    assert b"" == penstock("read", "--dead-letters", "-c", agent.config).stdout
+    assert refused < 100
