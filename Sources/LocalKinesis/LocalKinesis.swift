@@ -37,7 +37,7 @@ public final class LocalKinesis: Sendable {
         public var credentials: Credentials? = nil
         /// Whether CBOR is answered with an error page, as emulators do that know only JSON.
         public var refuseCBOR = false
-        /// Bytes of memory for records: beyond it, the oldest of the fullest shards go.
+        /// Bytes of memory for records: beyond it, the oldest go.
         ///
         /// A sixteenth of it, 32 MiB at most, is kept besides for calls to come.
         public var memoryLimit = 512 << 20

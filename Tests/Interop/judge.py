@@ -114,8 +114,10 @@ class Judge:
                     del tally.lines[:]
             for source, first, end in promises:
                 copies = self._counts[source].copies[first:end]
-                if len(copies) < end - first or 0 in copies:
-                    self._broken.append((source, first, end))
+                missing = [first + place for place, count in enumerate(copies) if not count]
+                missing += range(first + len(copies), end)
+                if missing:
+                    self._broken.append(f"of {first}–{end - 1} " + ranges((source, number) for number in missing))
 
     def _count(self, lines, arrival):
         written = {source.number: source.written for source in self._sources}

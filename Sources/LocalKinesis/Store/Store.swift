@@ -235,7 +235,7 @@ extension Store {
             ])
         }
         expire(now: now)
-        makeRoom(for: Bodies.cost(of: body, records: records.count))
+        makeRoom(for: Bodies.cost(of: body, records: records.count), now: now)
         let id = bodies.add(body)
         var results: [PutResult] = []
         results.reserveCapacity(records.count)
@@ -446,41 +446,44 @@ extension Store {
         figures.bytesHeld = bodies.held
     }
 
-    /// Removes the oldest records of the fullest shards until `bytes` more fit the memory limit.
+    /// Removes the oldest records until `bytes` more fit the memory limit, as a shorter retention would: who reads behind
+    /// what is written loses nothing while it is less far behind than the memory reaches.
     ///
     /// A little more than needed, so that this happens once in many calls. One call's records are kept whatever the limit.
-    private mutating func makeRoom(for bytes: Int) {
+    private mutating func makeRoom(for bytes: Int, now: Moment) {
         guard bodies.held + bytes > rules.memoryLimit else { return }
         let target = max(0, rules.memoryLimit - rules.memoryLimit / 64 - bytes)
-        // Records share bodies, so bytes of records that are gone may still be held: look again.
-        while bodies.held > target {
-            let level = level(removing: bodies.held - target)
+        let oldest = streams.values.flatMap { $0.shards.compactMap(\.oldestArrival) }.min() ?? now.milliseconds
+        let step = max(1, (now.milliseconds - oldest) / 64)
+        var limit = oldest
+        while bodies.held > target, limit <= now.milliseconds {
+            limit += step
+            remove(arrivedBefore: limit, until: target)
+        }
+        // What came before the clock was set back.
+        remove(arrivedBefore: .max, until: target)
+    }
+
+    /// Removes a record of each shard in turn.
+    ///
+    /// Records share bodies: what is gone may free nothing at first.
+    private mutating func remove(arrivedBefore limit: Int64, until target: Int) {
+        var progress = true
+        while progress {
+            progress = false
             var index = streams.startIndex
             while index < streams.endIndex {
                 for place in streams.values[index].shards.indices {
-                    while streams.values[index].shards[place].bytes > level || level == 0,
+                    guard bodies.held > target else { return }
+                    guard let arrival = streams.values[index].shards[place].oldestArrival, arrival < limit,
                         let record = streams.values[index].shards[place].removeOldest()
-                    {
-                        bodies.release(record)
-                        figures.recordsTrimmed += 1
-                    }
+                    else { continue }
+                    bodies.release(record)
+                    figures.recordsTrimmed += 1
+                    progress = true
                 }
                 streams.formIndex(after: &index)
             }
         }
-    }
-
-    /// The bytes that no shard may have more of, so that about `bytes` go, those of the fullest shards alone.
-    private func level(removing bytes: Int) -> Int {
-        let sizes = streams.values.flatMap { $0.shards.map(\.bytes) }.sorted(by: >)
-        var above = 0
-        for (place, size) in sizes.enumerated() {
-            above += size
-            // With `place + 1` shards cut to the level, `above` less their level goes.
-            let level = (above - bytes) / (place + 1)
-            let following = place + 1 < sizes.count ? sizes[place + 1] : 0
-            if above >= bytes, level >= following { return min(level, sizes[0] - 1) }
-        }
-        return 0
     }
 }
