@@ -35,7 +35,7 @@ struct Lane: ~Copyable {
     private var random: SplitMix64
     private let bell: Doorbell
 
-    /// Bytes of aggregates, open, waiting and in flight, above which the rings are left alone.
+    /// Bytes for aggregates and what is kept for each shard.
     private var memoryBudget: Int
     private var breaker = Breaker()
     private var window: CallWindow
@@ -199,10 +199,16 @@ struct Lane: ~Copyable {
 
     /// Whether more may be taken in: what can be sent soon is enough, whatever the memory.
     private func hasRoom(_ now: ContinuousClock.Instant) -> Bool {
-        guard let staging, pool.used + backlog.bytesBuried < memoryBudget else { return false }
+        guard let staging, pool.used + backlog.bytesBuried < budget else { return false }
         // What the spool is to take has to be read first.
         if breaker.isFailing || isStopping { return staging.batcher.bytes < 4 * output.callMaxSize }
         return !staging.batcher.isSupplied(now: now)
+    }
+
+    /// Bytes of aggregates, open, waiting and in flight, above which the rings are left alone.
+    private var budget: Int {
+        let perShard = (staging?.map.count ?? 0) * Staging.bytesPerShard
+        return max(memoryBudget - perShard, memoryBudget / 4)
     }
 
     // MARK: aggregator → batcher → call
@@ -211,9 +217,8 @@ struct Lane: ~Copyable {
         guard let staging else { return }
         if noMoreWillCome { staging.sealAll() } else { staging.sealDue(now: now) }
         // No memory for more: a call of the largest makes some.
-        while pool.used >= memoryBudget, staging.batcher.bytes < output.callMaxSize, !staging.aggregator.isEmpty {
-            staging.sealLargest()
-        }
+        let missing = output.callMaxSize - staging.batcher.bytes
+        if pool.used >= budget, missing > 0 { staging.sealLargest(missing) }
     }
 
     private mutating func startCalls(_ now: ContinuousClock.Instant) {
@@ -270,7 +275,7 @@ struct Lane: ~Copyable {
             if !mayWait { backlog.spill(.all(but: kept), of: &staging.batcher) }
         } else {
             // A shard that takes nothing must not hold the memory that the others need; in order it holds up the rest.
-            if !output.ordered { backlog.spill(.excess(above: memoryBudget / 2, now: now), of: &staging.batcher) }
+            if !output.ordered { backlog.spill(.excess(above: budget / 2, now: now), of: &staging.batcher) }
             backlog.tellWhenDelivered()
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder
@@ -283,8 +288,10 @@ struct Lane: ~Copyable {
         if breaker.isFailing && !output.ordered || (isStopping && !control.once) {
             backlog.want(0)
         } else {
-            let window = max(2 * output.callMaxSize, min(16 << 20, memoryBudget / 4))
-            backlog.want(staging.batcher.backlogBytes * 2 < window ? window - backlog.bytesInMemory : 0)
+            let window = max(2 * output.callMaxSize, min(16 << 20, budget / 4))
+            let room = window - backlog.bytesInMemory
+            // Many at once, so that the spool's thread is not woken for each.
+            backlog.want(staging.batcher.backlogBytes * 2 < window && room * 4 >= window ? room : 0)
         }
     }
 
@@ -339,7 +346,7 @@ struct Lane: ~Copyable {
                 aggregates += 1
             case .awaitMap:
                 awaitingMap.append((aggregate, result))
-                shards.refresh()
+                shards.refresh(closed: true)
             case .regroup:
                 counters.lane.misplaced.add(1)
                 counters.lane.duplicatesPossible.add(aggregate.recordCount)
@@ -440,12 +447,16 @@ struct Lane: ~Copyable {
     private mutating func takeShards(_ value: WireValue, _ answer: [UInt8], _ now: ContinuousClock.Instant) {
         switch shards.take(value, answer.span, now: now) {
         case .more: break
-        case .map(let map):
+        case .map(let map, let closed, let isStale):
             if map != staging?.map { backlog.keep(map, of: streamPlace, at: shardMapPath) }
             adopt(map, now)
             let waiting = awaitingMap.map { ($0.aggregate, $0.result) }
             awaitingMap = []
-            takeResults(waiting, mapIsFresh: true, now)
+            if !closed.isEmpty {
+                let named = Set(waiting.compactMap { if case .stored(let id) = $0.1 { id } else { nil } })
+                staging?.learn(closed.filter { named.contains($0.id) })
+            }
+            takeResults(waiting, mapIsFresh: !isStale, now)
         case .unusable(let reason):
             log.warning("the list of shards is not usable, asking again", metadata: ["reason": "\(reason)"])
         }

@@ -26,6 +26,9 @@ final class Staging {
 
     var map: ShardMap { batcher.map }
 
+    /// Memory for a shard that nothing is sent to: its writer, its queue, its entry in the map.
+    static let bytesPerShard = 1024
+
     private static func aggregator(
         _ map: ShardMap,
         _ output: Configuration.Output,
@@ -69,7 +72,7 @@ final class Staging {
         aggregator.sealDue(before: now - batcher.linger, into: &batcher)
     }
 
-    func sealLargest() { aggregator.sealLargest(into: &batcher) }
+    func sealLargest(_ bytes: Int) { aggregator.sealLargest(bytes, into: &batcher) }
 
     // MARK: the map
 
@@ -150,6 +153,11 @@ final class Staging {
         )
         return moved.map { Regrouped(aggregate: $0.before, pieces: [$0.after]) }
             + homeless.reversed().map { regroup($0, inFront: true) }
+    }
+
+    /// Notes shards that are closed by now: what they took is where their readers find it.
+    func learn(_ shards: [Shard]) {
+        for shard in shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
     }
 
     func verdict(on result: PutRecords.Result, of aggregate: SealedAggregate, mapIsFresh: Bool) -> Delivery.Verdict {

@@ -5,7 +5,7 @@
 public final class BufferPool {
     private var free: [[UnsafeMutableRawPointer]] = unsafe .init(repeating: [], count: sizes.count)
 
-    /// Bytes in buffers that are in use now.
+    /// Bytes in buffers that are in use now, and charged beside them.
     public private(set) var used = 0
     /// Bytes kept for the next taker.
     public private(set) var kept = 0
@@ -34,6 +34,8 @@ public final class BufferPool {
         return unsafe .init(start: buffer, count: bytes)
     }
 
+    fileprivate func charge(_ bytes: Int) { used += bytes }
+
     func give(back buffer: UnsafeMutableRawBufferPointer) {
         guard let base = buffer.baseAddress else { return }
         used -= buffer.count
@@ -44,6 +46,26 @@ public final class BufferPool {
         kept += buffer.count
         unsafe free[size].append(base)
     }
+}
+
+/// What is held beside a pool's buffers, counted among what is used: tables, lists, objects.
+///
+/// Whoever bounds memory by `BufferPool.used` would be wrong by as much as thousands of small things take.
+@safe
+public struct PoolCharge: ~Copyable {
+    private let pool: BufferPool
+
+    /// Bytes; given back with this value.
+    public var bytes: Int {
+        didSet { pool.charge(bytes - oldValue) }
+    }
+
+    public init(_ bytes: Int = 0, to pool: BufferPool) {
+        (self.pool, self.bytes) = (pool, bytes)
+        pool.charge(bytes)
+    }
+
+    deinit { pool.charge(-bytes) }
 }
 
 /// Bytes with one owner that grow within their pool and go back to it at the end.

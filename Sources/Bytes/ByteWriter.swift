@@ -6,8 +6,10 @@ public struct ByteWriter: ~Copyable {
     @usableFromInline var memory: UnsafeMutableRawBufferPointer
     public private(set) var count = 0
 
+    /// - Parameter capacity: bytes to hold at first; 0: no memory before something is appended.
     public init(capacity: Int = 256) {
-        unsafe memory = .allocate(byteCount: max(capacity, 16), alignment: 16)
+        unsafe memory =
+            capacity == 0 ? .init(start: nil, count: 0) : .allocate(byteCount: max(capacity, 16), alignment: 16)
     }
 
     deinit { unsafe memory.deallocate() }
@@ -17,8 +19,12 @@ public struct ByteWriter: ~Copyable {
         count = 0
         guard unsafe memory.count > keeping else { return }
         unsafe memory.deallocate()
-        unsafe memory = .allocate(byteCount: max(keeping, 16), alignment: 16)
+        unsafe memory =
+            keeping == 0 ? .init(start: nil, count: 0) : .allocate(byteCount: max(keeping, 16), alignment: 16)
     }
+
+    /// Bytes of memory it holds.
+    public var capacity: Int { unsafe memory.count }
 
     public mutating func append(_ byte: UInt8) {
         reserve(1)
@@ -74,10 +80,10 @@ public struct ByteWriter: ~Copyable {
     private mutating func reserve(_ more: Int) {
         guard unsafe count + more > memory.count else { return }
         let larger = unsafe UnsafeMutableRawBufferPointer.allocate(
-            byteCount: max(count + more, memory.count * 2),
+            byteCount: max(count + more, memory.count * 2, 64),
             alignment: 16
         )
-        unsafe larger.copyMemory(from: bytes)
+        if count > 0 { unsafe larger.copyMemory(from: bytes) }
         unsafe memory.deallocate()
         unsafe memory = larger
     }

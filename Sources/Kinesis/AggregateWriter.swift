@@ -38,6 +38,9 @@ public struct AggregateWriter: ~Copyable {
     private var runs: [Run] = []
     /// What to start the next aggregate with: as much as this shard needed last time.
     private var usualSize = 0
+    /// For the key tables and the runs.
+    private var charge: PoolCharge
+    private let keepsTables: Bool
 
     /// Bytes kept free in front of the records for the magic and the usual key tables.
     private static let headroom = 320
@@ -47,10 +50,12 @@ public struct AggregateWriter: ~Copyable {
     /// - Parameters:
     ///   - maxSize: bytes of a sealed aggregate.
     ///   - maxRecords: records of one; 0: as many as fit.
-    ///   - pool: where its memory comes from.
-    public init(maxSize: Int, maxRecords: Int = 0, pool: BufferPool) {
-        (self.maxSize, self.maxRecords, self.pool) = (maxSize, maxRecords, pool)
+    ///   - pool: where its memory comes from; what it holds beside that is charged to it.
+    ///   - keepsTables: whether the key tables' memory is kept for the next aggregate, as few busy writers should.
+    public init(maxSize: Int, maxRecords: Int = 0, pool: BufferPool, keepsTables: Bool = true) {
+        (self.maxSize, self.maxRecords, self.pool, self.keepsTables) = (maxSize, maxRecords, pool, keepsTables)
         memory = PooledBytes(emptyFrom: pool)
+        charge = PoolCharge(to: pool)
     }
 
     public var isEmpty: Bool { recordCount == 0 }
@@ -96,6 +101,7 @@ public struct AggregateWriter: ~Copyable {
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
         if let userBytes { self.userBytes += userBytes - record.count }
         runs.add(run)
+        updateCharge()
         return true
     }
 
@@ -157,6 +163,7 @@ public struct AggregateWriter: ~Copyable {
                     records: recordCount - before
                 )
             )
+            updateCharge()
         }
         return stop
     }
@@ -192,15 +199,16 @@ public struct AggregateWriter: ~Copyable {
                 explicitHashKey: recordCount == 1 && key.explicitHashKey.isEmpty ? nil : key.hash
             ),
             hashes: hashes,
-            runs: runs,
+            origin: SealedAggregate.Origin(runs: runs, pool: pool),
             firstReceipt: firstReceipt!
         )
         // One record above the limit says nothing about the next aggregate.
         usualSize = min(used + Self.tailroom, maxSize + 512)
         (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, Self.headroom)
-        partitionKeys.removeAll()
-        explicitHashKeys.removeAll()
+        partitionKeys.removeAll(keepingMemory: keepsTables)
+        explicitHashKeys.removeAll(keepingMemory: keepsTables)
         runs = []
+        updateCharge()
         return sealed
     }
 
@@ -317,6 +325,11 @@ extension AggregateWriter {
         }
         if partition == nil { partition = partitionKeys.add(key.partitionKey.span) }
         if explicit == nil, !key.explicitHashKey.isEmpty { explicit = explicitHashKeys.add(key.explicitHashKey.span) }
+    }
+
+    private mutating func updateCharge() {
+        let bytes = partitionKeys.footprint + explicitHashKeys.footprint + runs.footprint
+        if bytes != charge.bytes { charge.bytes = bytes }
     }
 
     private mutating func reserve(_ count: Int) {

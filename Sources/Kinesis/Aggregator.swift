@@ -53,8 +53,7 @@ public struct Aggregator: ~Copyable {
     private var spread: Spread
     /// The shard that `spread` fills now.
     private var current = 0
-    /// Shards with an open aggregate.
-    private var open: [Int] = []
+    private var open: OpenShards
 
     /// User records and bytes taken in since the last `takeCounts`.
     private var records = 0
@@ -62,6 +61,9 @@ public struct Aggregator: ~Copyable {
     private var oversize = 0
     private var keyless = 0
     private var setAside: [(line: [UInt8], run: Run)] = []
+
+    /// With more, what each would keep for its next aggregate is too much.
+    private static let fewShards = 256
 
     /// The partition key of records that are placed without one.
     public static let anyPartitionKey = Array("a".utf8)
@@ -72,18 +74,21 @@ public struct Aggregator: ~Copyable {
         random = SplitMix64(seed: seed)
         if case .field(let pointer) = placement { fieldKeys = FieldKeys(pointer, shards: map.count) }
         let gzip = GzipWriter()
+        let keepsTables = map.count <= Self.fewShards
         writers = FixedArray(count: map.count) { _ in
             ShardWriter(
                 limits.compression,
                 maxSize: limits.size,
                 maxRecords: limits.records,
                 pool: pool,
+                keepsTables: keepsTables,
                 gzip: gzip
             )
         }
         // All records of such an aggregate have one hash key, so whatever becomes of the shard, they stay together.
         shardKeys = map.shards.map { RecordKey(partitionKey: Self.anyPartitionKey, explicit: $0.range.lowerBound) }
         spread = Spread(count: map.count, seed: random.next())
+        open = OpenShards(shards: map.count)
     }
 
     /// Says how long a line may be from now on, and what becomes of a longer one: inputs differ.
@@ -286,7 +291,7 @@ public struct Aggregator: ~Copyable {
 
     private mutating func seal(_ shard: Int, _ batcher: inout Batcher) {
         guard let aggregate = writers[shard].seal(md5) else { return }
-        open.removeAll { $0 == shard }
+        open.remove(shard)
         batcher.add(aggregate, to: shard)
     }
 
@@ -295,31 +300,29 @@ public struct Aggregator: ~Copyable {
         before limit: ContinuousClock.Instant,
         into batcher: inout Batcher
     ) {
-        for shard in open where writers[shard].firstReceipt! <= limit { seal(shard, &batcher) }
+        while let shard = open.oldest, writers[shard].firstReceipt! <= limit { seal(shard, &batcher) }
     }
 
     /// Seals every open aggregate.
     public mutating func sealAll(into batcher: inout Batcher) {
-        for shard in open { seal(shard, &batcher) }
+        while let shard = open.oldest { seal(shard, &batcher) }
     }
 
-    /// Seals the largest open aggregate: when memory for open ones is used up.
-    public mutating func sealLargest(into batcher: inout Batcher) {
-        guard var largest = open.first else { return }
-        for shard in open where writers[shard].size > writers[largest].size { largest = shard }
-        seal(largest, &batcher)
+    /// Seals the largest open aggregates, until so many bytes are sealed: when memory for open ones is used up.
+    public mutating func sealLargest(_ bytes: Int, into batcher: inout Batcher) {
+        var left = bytes
+        for shard in open.sorted(by: { writers[$0].size > writers[$1].size }) {
+            guard left > 0 else { return }
+            left -= writers[shard].size
+            seal(shard, &batcher)
+        }
     }
 
     public var isEmpty: Bool { open.isEmpty }
 
     /// The receipt of the oldest record in an open aggregate.
     public var oldestReceipt: ContinuousClock.Instant? {
-        var oldest: ContinuousClock.Instant?
-        for shard in open {
-            let receipt = writers[shard].firstReceipt!
-            oldest = min(oldest ?? receipt, receipt)
-        }
-        return oldest
+        open.oldest.map { writers[$0].firstReceipt! }
     }
 
     /// User records, their bytes, lines that were too long, and records without the key they are placed by, since the last

@@ -24,6 +24,8 @@ struct BlockWriter: ~Copyable {
     private var runs: [Run] = []
     /// What to start the next block with: as much as this shard needed last time.
     private var usualSize = 0
+    /// For the runs.
+    private var charge: PoolCharge
 
     /// - Parameters:
     ///   - maxSize: bytes of the first compressed block, about.
@@ -31,6 +33,7 @@ struct BlockWriter: ~Copyable {
     init(maxSize: Int, maxRecords: Int, pool: BufferPool, gzip: GzipWriter) {
         (self.maxSize, self.maxRecords, self.pool, self.gzip) = (maxSize, maxRecords, pool, gzip)
         memory = PooledBytes(emptyFrom: pool)
+        charge = PoolCharge(to: pool)
     }
 
     /// Bytes it would have if it were sealed now, as far as the last blocks tell.
@@ -63,6 +66,7 @@ struct BlockWriter: ~Copyable {
         recordCount += 1
         userBytes += record.count
         runs.add(run)
+        if charge.bytes != runs.footprint { charge.bytes = runs.footprint }
         return true
     }
 
@@ -86,6 +90,7 @@ struct BlockWriter: ~Copyable {
         memory = PooledBytes(emptyFrom: pool)
         (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, 0)
         runs = []
+        charge.bytes = 0
         return sealed
     }
 }

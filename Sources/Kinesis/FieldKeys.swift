@@ -33,7 +33,8 @@ struct FieldKeys {
         }
         // Readers would decode it to something else, hash that, and find the record in the wrong shard.
         guard String(validating: text, as: UTF8.self) != nil else { return nil }
-        let key = RecordKey(partitionKey: text, md5)
+        // A copy without the room for the longest, which is kept as long as the key.
+        let key = unsafe RecordKey(partitionKey: text.withUnsafeBytes { unsafe Array($0) }, md5)
         // An empty one, or one after another.
         let place = (first..<first + 4).first { recent[$0] == nil } ?? first + replaced & 3
         replaced += 1

@@ -2,10 +2,10 @@ internal import Bytes
 
 /// The distinct keys of an open aggregate as finished protobuf: each once, in order of arrival.
 ///
-/// Field `tag` is 1 for partition keys, 2 for explicit hash keys. Memory is kept from one aggregate to the next, so a
-/// busy table allocates nothing.
+/// Field `tag` is 1 for partition keys, 2 for explicit hash keys. Memory may be kept from one aggregate to the next, so
+/// that a busy table allocates nothing.
 struct KeyTable: ~Copyable {
-    private(set) var encoded = ByteWriter(capacity: 256)
+    private(set) var encoded = ByteWriter(capacity: 0)
     private var keys: [(hash: UInt64, start: Int, count: Int)] = []
     /// Open addressing: index + 1 of a key, 0 for empty.
     ///
@@ -47,10 +47,17 @@ struct KeyTable: ~Copyable {
         return keys.count - 1
     }
 
-    mutating func removeAll() {
-        encoded.clear()
-        keys.removeAll(keepingCapacity: true)
-        for slot in slots.indices { slots[slot] = 0 }
+    /// Bytes of memory it holds.
+    var footprint: Int { encoded.capacity + keys.capacity * 24 + slots.count * 4 }
+
+    mutating func removeAll(keepingMemory: Bool) {
+        encoded.clear(keeping: keepingMemory ? .max : 0)
+        keys.removeAll(keepingCapacity: keepingMemory)
+        if keepingMemory {
+            for slot in slots.indices { slots[slot] = 0 }
+        } else {
+            slots = []
+        }
     }
 
     private mutating func place(_ index: Int) {

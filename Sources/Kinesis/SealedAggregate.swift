@@ -37,7 +37,14 @@ public final class SealedAggregate {
         /// Aggregates that have not settled.
         public var unsettled = 1
 
-        init(runs: [Run]) { self.runs = runs }
+        private let charge: PoolCharge
+        /// Bytes of a sealed aggregate beside its data and its runs, about.
+        private static let objects = 512
+
+        init(runs: [Run], pool: BufferPool) {
+            self.runs = runs
+            charge = PoolCharge(runs.footprint + Self.objects, to: pool)
+        }
     }
 
     /// Says that it holds a part of what `other` held.
@@ -86,11 +93,11 @@ public final class SealedAggregate {
             userBytes: userBytes,
             key: Key(partitionKey: key.partitionKey, explicitHashKey: hash),
             hashes: hash...hash,
-            runs: [],
+            origin: origin,
             firstReceipt: firstReceipt,
             isBacklog: isBacklog
         )
-        (moved.origin, moved.isPiece) = (origin, isPiece)
+        moved.isPiece = isPiece
         return moved
     }
 
@@ -122,14 +129,14 @@ public final class SealedAggregate {
         userBytes: Int,
         key: Key,
         hashes: ClosedRange<HashKey>,
-        runs: [Run],
+        origin: Origin,
         firstReceipt: ContinuousClock.Instant,
         isBacklog: Bool = false
     ) {
         self.bytes = bytes
         (self.data, self.recordCount, self.userBytes, self.key) = (data, recordCount, userBytes, key)
         (self.hashes, self.firstReceipt, self.isBacklog) = (hashes, firstReceipt, isBacklog)
-        origin = Origin(runs: runs)
+        self.origin = origin
     }
 
     /// An aggregate as it was written to the spool, with its data copied from `data`.
@@ -155,7 +162,7 @@ public final class SealedAggregate {
             userBytes: userBytes,
             key: key,
             hashes: hashes,
-            runs: [],
+            origin: Origin(runs: [], pool: pool),
             firstReceipt: receipt,
             isBacklog: true
         )
@@ -180,7 +187,7 @@ public final class SealedAggregate {
             userBytes: userBytes,
             key: Key(partitionKey: key.partitionKey, explicitHashKey: key.explicitHashKey.isEmpty ? nil : key.hash),
             hashes: key.hash...key.hash,
-            runs: runs,
+            origin: Origin(runs: runs, pool: pool),
             firstReceipt: firstReceipt
         )
     }

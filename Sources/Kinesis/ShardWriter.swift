@@ -7,9 +7,16 @@ struct ShardWriter: ~Copyable {
     private var aggregate: AggregateWriter
     private var block: BlockWriter
 
-    init(_ compression: Compression, maxSize: Int, maxRecords: Int, pool: BufferPool, gzip: GzipWriter) {
+    init(
+        _ compression: Compression,
+        maxSize: Int,
+        maxRecords: Int,
+        pool: BufferPool,
+        keepsTables: Bool,
+        gzip: GzipWriter
+    ) {
         (self.compression, self.gzip) = (compression, gzip)
-        aggregate = AggregateWriter(maxSize: maxSize, maxRecords: maxRecords, pool: pool)
+        aggregate = AggregateWriter(maxSize: maxSize, maxRecords: maxRecords, pool: pool, keepsTables: keepsTables)
         block = BlockWriter(maxSize: maxSize, maxRecords: maxRecords, pool: pool, gzip: gzip)
     }
 

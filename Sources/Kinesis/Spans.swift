@@ -24,6 +24,9 @@ extension [Run] {
             append(run)
         }
     }
+
+    /// Bytes of memory it holds.
+    var footprint: Int { capacity * MemoryLayout<Run>.stride }
 }
 
 /// How far a source is settled: everything before `settled` has been acknowledged, or otherwise found its end.

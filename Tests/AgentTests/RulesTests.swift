@@ -282,10 +282,11 @@ import Testing
 @Suite struct ShardMapLoaderTests {
     let now = ContinuousClock.now
 
-    static func page(_ shards: [(Int, String, String)], next: String? = nil) -> [UInt8] {
+    static func page(_ shards: [(Int, String, String)], closed: [Int] = [], next: String? = nil) -> [UInt8] {
         let list = shards.map { id, start, end in
             "{\"ShardId\":\"shardId-00000000000\(id)\",\"HashKeyRange\":{\"StartingHashKey\":\"\(start)\","
-                + "\"EndingHashKey\":\"\(end)\"},\"SequenceNumberRange\":{\"StartingSequenceNumber\":\"1\"}}"
+                + "\"EndingHashKey\":\"\(end)\"},\"SequenceNumberRange\":{\"StartingSequenceNumber\":\"1\""
+                + (closed.contains(id) ? ",\"EndingSequenceNumber\":\"2\"}}" : "}}")
         }
         let token = next.map { ",\"NextToken\":\"\($0)\"" } ?? ""
         return Array("{\"Shards\":[\(list.joined(separator: ","))]\(token)}".utf8)
@@ -312,7 +313,7 @@ import Testing
         let next = loader.nextCall(now: now)
         let second = try #require(next)
         #expect(second["StreamName"] == nil && second["NextToken"] != nil)
-        guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", "9")]), now: now) else {
+        guard case .map(let map, _, _) = try Self.take(&loader, Self.page([(0, "0", "9")]), now: now) else {
             Issue.record("not a map")
             return
         }
@@ -330,12 +331,34 @@ import Testing
         var loader = ShardMapLoader(stream: .name("s"), chance: 0.5)
         _ = loader.nextCall(now: now)
         loader.refresh()
-        guard case .map = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
-            Issue.record("not a map")
+        guard case .map(_, _, isStale: true) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now)
+        else {
+            Issue.record("not a map, or said to be new")
             return
         }
         #expect(loader.nextDue(now: now) != nil)
         #expect(loader.nextCall(now: now + .seconds(2)) != nil)
+    }
+
+    @Test func `closed shards are told when they are asked for, and until a whole list came`() throws {
+        var loader = ShardMapLoader(stream: .name("s"), chance: 0.5)
+        _ = loader.nextCall(now: now)
+        loader.refresh(closed: true)
+        _ = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now)
+        let first = loader.nextCall(now: now + .seconds(2))
+        #expect(try #require(first)["ShardFilter"] == nil)
+        loader.failed(until: now + .seconds(3))
+        let second = loader.nextCall(now: now + .seconds(3))
+        #expect(try #require(second)["ShardFilter"] == nil)
+        let page = Self.page([(0, "0", Self.highest), (1, "0", "9")], closed: [1])
+        guard case .map(let map, let closed, isStale: false) = try Self.take(&loader, page, now: now) else {
+            Issue.record("not a map, or stale")
+            return
+        }
+        #expect(map.count == 1)
+        #expect(closed.map(\.id) == [ShardID(number: 1)])
+        let third = loader.nextCall(now: now + .seconds(1000))
+        #expect(try #require(third)["ShardFilter"] != nil)
     }
 
     @Test(arguments: [
@@ -353,7 +376,7 @@ import Testing
         #expect(loader.nextDue(now: now) == now + .seconds(1))
         #expect(loader.nextCall(now: now) == nil)
         _ = loader.nextCall(now: now + .seconds(1))
-        guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
+        guard case .map(let map, _, _) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
             Issue.record("no map: a rest of the earlier list")
             return
         }
@@ -368,7 +391,7 @@ import Testing
         loader.failed(until: now + .seconds(3))
         #expect(loader.nextCall(now: now + .seconds(2)) == nil)
         #expect(loader.nextCall(now: now + .seconds(3))?["StreamARN"] != nil)
-        guard case .map(let map) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
+        guard case .map(let map, _, _) = try Self.take(&loader, Self.page([(0, "0", Self.highest)]), now: now) else {
             Issue.record("no map")
             return
         }

@@ -5,12 +5,13 @@ lets us, a cgroup enforces it: who takes more is killed.
 import contextlib
 import os
 import pathlib
+import random
 import signal
 import time
 
 import oracle
 import pytest
-from conftest import until
+from conftest import environment, until
 
 MIB = 1 << 20
 # Seconds for which the endpoint is stopped.
@@ -69,3 +70,40 @@ def test_a_stopped_endpoint_costs_no_more_memory_than_was_allowed(start_local, m
     figure(f"{wire}, spool {spool}: peak {peak / MIB:.0f} MiB of 64 + 32 ({'enforced' if is_enforced else 'measured'})")
     assert peak <= (64 + 32) * MIB
     oracle.verify(server.url, "logs", sources).require_nothing_lost()
+
+
+@pytest.mark.parametrize("stopped", [0, 8])
+def test_by_key_over_ten_thousand_shards_memory_stays_within_its_limit(
+    start_local, make_agent, logs, chance, figure, penstock, stopped
+):
+    """Every key another, so that every shard has an aggregate open; with the endpoint stopped for some seconds, too."""
+    server = start_local("logs:10000", "--memory=1GiB")
+    dice = random.Random(chance.random())
+    path = logs / "app.log"
+    count = 300_000
+    with open(path, "wb") as file:
+        file.writelines(b'{"device":"d%08d","text":"%s"}\n' % (dice.randrange(10**8), b"x" * 200) for _ in range(count))
+    agent = make_agent(
+        path, server.url, "logs", agent={"memory_limit": "64MiB"}, partition_key="json:/device", linger="1s", timeout="2s",
+    )
+    run = agent.start()
+    with most_memory(run, (64 + 32) * MIB) as is_enforced:
+        if stopped:
+            until(lambda: "tailing file" in run.log, 5, "the file")
+            time.sleep(0.7)
+            server.process.send_signal(signal.SIGSTOP)
+            time.sleep(stopped)
+            server.process.send_signal(signal.SIGCONT)
+        until(lambda: run.process.poll() is not None or path.stat().st_size in agent.checkpoints.values(), 120, "everything to settle")
+        assert run.process.poll() is None, run.log
+        if stopped:
+            run.wait_for("everything that was spooled is delivered", 60)
+        assert run.terminate() == 0, run.log
+    figure(f"10,000 shards by key, stopped for {stopped} s: peak {run.peak / MIB:.0f} MiB of 64 + 32 ({'enforced' if is_enforced else 'measured'})")
+    assert run.peak <= (64 + 32) * MIB
+    read = penstock("read", "logs", "--endpoint", server.url, timeout=120, env=environment())
+    assert read.returncode == 0, read.stderr
+    # Calls that were cut off are sent again.
+    arrived, written = read.stdout.splitlines(), path.read_bytes().splitlines()
+    assert set(arrived) == set(written)
+    assert stopped or len(arrived) == len(written)

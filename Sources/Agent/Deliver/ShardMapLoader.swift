@@ -14,6 +14,9 @@ package struct ShardMapLoader {
     private var state = State.wanted(after: nil)
     private var shards: [Shard] = []
     private var nextToken: String?
+    /// Whether the next list, and the one that is being read, has closed shards too.
+    private var wantsClosed = false
+    private var asksForClosed = false
     /// When the last whole map came: shards that no map explains must not turn asking into a loop.
     private var lastMap: ContinuousClock.Instant?
     private let period: Duration
@@ -24,7 +27,10 @@ package struct ShardMapLoader {
     package enum Taken {
         /// There are further pages.
         case more
-        case map(ShardMap)
+        /// The map of the open shards, and the closed ones, if they were asked for.
+        ///
+        /// It is stale if something came up, while it was read, that it may not explain.
+        case map(ShardMap, closed: [Shard], isStale: Bool)
         case unusable(String)
     }
 
@@ -35,7 +41,11 @@ package struct ShardMapLoader {
     }
 
     /// Asks for a new map: something does not fit the one we have.
-    package mutating func refresh() {
+    ///
+    /// - Parameter closed: whether closed shards shall be told too: one that opened and closed since the last map was
+    ///   read is in no map.
+    package mutating func refresh(closed: Bool = false) {
+        wantsClosed = wantsClosed || closed
         switch state {
         case .idle: state = .wanted(after: lastMap.map { $0 + Self.pause })
         case .wanted: break
@@ -49,6 +59,8 @@ package struct ShardMapLoader {
         state = .asking(again: false)
         if let nextToken { return .object(["NextToken": .text(nextToken)]) }
         shards = []
+        (asksForClosed, wantsClosed) = (wantsClosed, false)
+        if asksForClosed { return .object([stream.member: .text(stream.text)]) }
         return .object([
             stream.member: .text(stream.text), "ShardFilter": .object(["Type": .text("AT_LATEST")]),
         ])
@@ -65,6 +77,7 @@ package struct ShardMapLoader {
 
     package mutating func failed(until: ContinuousClock.Instant) {
         nextToken = nil
+        wantsClosed = wantsClosed || asksForClosed
         state = .wanted(after: until)
     }
 
@@ -94,7 +107,7 @@ package struct ShardMapLoader {
             let map = try ShardMap(shards)
             lastMap = now
             state = isWantedAgain ? .wanted(after: now + Self.pause) : .idle
-            return .map(map)
+            return .map(map, closed: shards.filter { !$0.isOpen }, isStale: isWantedAgain)
         } catch {
             // In the middle of a reshard the list may have a gap for a moment.
             failed(until: now + .seconds(1))

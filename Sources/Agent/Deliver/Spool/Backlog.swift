@@ -164,7 +164,7 @@ final class Backlog {
 
     /// Settles an aggregate that Kinesis has.
     func settle(_ aggregate: SealedAggregate, in place: Ledger.Place = .delivered) {
-        if aggregate.isBacklog { bytesInMemory -= aggregate.size }
+        if aggregate.isBacklog { bytesInMemory -= SpoolRecord.memory(for: aggregate.dataCount) }
         if let copy = settlement.settle(aggregate, in: place) { delivered.append(copy) }
     }
 
@@ -172,7 +172,9 @@ final class Backlog {
     func regrouped(_ aggregate: SealedAggregate, into pieces: [SealedAggregate]) {
         // A single record stays what it is.
         guard aggregate.isBacklog, pieces.first !== aggregate else { return }
-        bytesInMemory += pieces.reduce(-aggregate.size) { $0 + $1.size }
+        bytesInMemory += pieces.reduce(-SpoolRecord.memory(for: aggregate.dataCount)) {
+            $0 + SpoolRecord.memory(for: $1.dataCount)
+        }
     }
 
     /// Tells the spool which copies nobody needs any more.
@@ -222,7 +224,7 @@ final class Backlog {
                     pool: pool
                 )
                 settlement.cameBack(owed.location, owed.record.origins)
-                bytesInMemory += aggregate.size
+                bytesInMemory += SpoolRecord.memory(for: aggregate.dataCount)
                 back.append(aggregate)
             case .buried(let token, let isKept):
                 guard let (burial, size) = burying.removeValue(forKey: token) else { continue }

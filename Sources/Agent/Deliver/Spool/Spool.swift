@@ -445,7 +445,7 @@ package final class Spool: Sendable {
             var bytes = 0
             do throws(SystemError) {
                 while bytes < wanted, let owed = try store.takeOwed(unsynced: sync == .never) {
-                    bytes += owed.data.count
+                    bytes += SpoolRecord.memory(for: owed.data.count)
                     events.append(.owed(owed))
                 }
             } catch {

@@ -51,6 +51,9 @@ package struct SpoolRecord: Equatable {
     /// Bytes that a record may take beside its data: what stands around it, and its files in the segment's index.
     package static func overhead(origins: Int) -> Int { 4096 + 512 * origins }
 
+    /// Bytes of memory that a record with so much data takes when it has come back, about: small ones are mostly this.
+    package static func memory(for dataCount: Int) -> Int { dataCount + 4096 }
+
     // MARK: writing
 
     /// All that stands before the data, with the checksum of the whole.

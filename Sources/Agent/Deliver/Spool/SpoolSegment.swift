@@ -203,17 +203,19 @@ package enum SpoolSegment {
     static func record(
         of file: borrowing ReadableFile,
         at offset: UInt64,
-        before end: UInt64
+        before end: UInt64,
+        usual: Int = 56 << 10
     ) throws(SystemError) -> [UInt8]? {
-        // Most records are not larger than this: one call reads them.
+        // One call reads most of them.
         let most = Int(clamping: end - min(end, offset))
-        var bytes = try file.bytes(at: offset, count: min(most, 56 << 10))
+        var bytes = try file.bytes(at: offset, count: min(most, usual))
         guard let length = SpoolRecord.length(bytes.span), length <= most else { return nil }
         if length > bytes.count {
             bytes += try file.bytes(at: offset + UInt64(bytes.count), count: length - bytes.count)
         }
         guard bytes.count >= length else { return nil }
-        bytes.removeLast(bytes.count - length)
+        // A small one must not keep the room for a large one: many of them wait together.
+        if length < bytes.count { bytes = Array(bytes[..<length]) }
         return SpoolRecord.kind(ofWhole: bytes.span) == 1 ? bytes : nil
     }
 

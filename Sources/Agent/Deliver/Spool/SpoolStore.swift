@@ -326,10 +326,11 @@ package final class SpoolStore {
             }
             let box = try box(location.segment)
             let end = index.end(of: location.segment) ?? location.offset
-            if let bytes = try SpoolSegment.record(of: box.file, at: location.offset, before: end),
+            if let bytes = try SpoolSegment.record(of: box.file, at: location.offset, before: end, usual: usualLength),
                 let (record, data) = SpoolRecord.readChecked(bytes.span), isFree(location, UInt64(bytes.count))
             {
                 index.take(location, length: UInt64(bytes.count))
+                usualLength = min(max(4 << 10, bytes.count * 5 / 4), 56 << 10)
                 return Owed(location: location, record: record, bytes: bytes, data: data)
             }
             var next = try SpoolSegment.nextRecord(of: box.file, from: location.offset + 8, before: end) ?? end
@@ -340,6 +341,9 @@ package final class SpoolStore {
         }
         return nil
     }
+
+    /// Bytes to read for the next record, by the last one: thousands of small ones may follow each other.
+    private var usualLength = 56 << 10
 
     /// Whether nothing in the bytes of a record is settled: an index may call a stretch damaged that holds one.
     private func isFree(_ location: SpoolLocation, _ length: UInt64) -> Bool {
