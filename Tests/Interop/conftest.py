@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -125,6 +126,13 @@ class Server:
     def stop(self):
         end(self.process)
 
+    def admin(self, path="faults", body=None, method=None):
+        """A call to the embedded Kinesis' admin side."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/_penstock/{path}", data=data, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
 
 @pytest.fixture
 def start_local(tmp_path):
@@ -150,6 +158,14 @@ def local_kinesis(tmp_path_factory):
     server = Server([BINARY, "local", "--port", 0], log, r"Kinesis listens on (http://\S+)")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def kinesis(local_kinesis):
+    """boto3 for the common embedded Kinesis."""
+    import clients
+
+    return clients.client_for(local_kinesis.url)
 
 
 @pytest.fixture(scope="session")

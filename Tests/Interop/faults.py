@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.parse
 
+import loopback
 import oracle
 import wire
 
@@ -274,26 +275,18 @@ class FaultyKinesis:
             def log_message(self, *_):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
+        class Server(loopback.Listener):
             def process_request(self, request, address):
                 # In the order in which they were let in, before a thread has them.
                 with owner._lock:
                     owner._open.add(request)
                 super().process_request(request, address)
 
-            def handle_error(self, *_):
-                pass  # the agent may go away at any time
-
-        self._server = Server(("127.0.0.1", port), Handler)
-        self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._server = Server(Handler, port)
+        self._port = self._server.port
 
     def _down(self):
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
         with self._lock:
             connections = list(self._open)
             self._cut.update(connections)

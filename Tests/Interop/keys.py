@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.parse
 
+import loopback
 import wire
 
 
@@ -88,21 +89,11 @@ class Server:
             def log_message(self, *_):
                 pass
 
-        class Listening(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_):
-                pass  # the agent may go away at any time
-
-        self._server = Listening(("127.0.0.1", port), Handler)
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._server = loopback.Listener(Handler, port)
+        self.port, self.url = self._server.port, self._server.url
 
     def stop(self):
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
 
 def _json(value, status=200):

@@ -11,7 +11,9 @@ apart by aws_kinesis_agg, shard by shard, each user record's hash key compared w
 
 import base64
 import dataclasses
+import gzip
 import hashlib
+import json
 import multiprocessing
 import random
 import re
@@ -126,6 +128,27 @@ def shards_of(kinesis, stream):
     }
 
 
+# What a record's data are lines of: a decoder for each form that the agent is told to give them.
+
+
+def plain(data):
+    return [data]
+
+
+def inflated(data):
+    """A block of lines, or one record, packed by gzip."""
+    return gzip.decompress(data).removesuffix(b"\n").split(b"\n")
+
+
+def in_json(data):
+    """A line as a member of an object."""
+    return [json.loads(data)["line"].encode()]
+
+
+def inflated_json(data):
+    return [line for packed in inflated(data) for line in in_json(packed)]
+
+
 def line_of(code):
     """The source and number of a line as a tally keeps it."""
     return code >> _NUMBER_BITS, code & ((1 << _NUMBER_BITS) - 1)
@@ -167,10 +190,17 @@ class ShardReader:
                 )
 
 
+def by_shard(url, stream, read):
+    """(a shard's range, record) of everything that `read`, a method of ShardReader, gives: for small streams."""
+    kinesis = client(url)
+    for shard, bounds in shards_of(kinesis, stream).items():
+        for record in read(ShardReader(kinesis, stream, shard)):
+            yield bounds, record
+
+
 def user_records(url, stream):
     """All user records of a stream, shard by shard: for small ones."""
-    kinesis = client(url)
-    return [record for shard in shards_of(kinesis, stream) for record in ShardReader(kinesis, stream, shard).user_records()]
+    return [record for _, record in by_shard(url, stream, ShardReader.user_records)]
 
 
 @dataclasses.dataclass
@@ -186,6 +216,8 @@ class ShardTally:
     # Whether it reads as the KCL does, which drops an aggregate whole if any record in it belongs to another shard: where
     # shards are split, some are stored so, and must come again. Otherwise every such record is misrouted.
     drops: bool = False
+    # Makes lines of a record's data.
+    decoder: callable = plain
     dropped: int = 0
     misrouted: int = 0
     kinesis_records: int = 0
@@ -214,11 +246,12 @@ class ShardTally:
             else:
                 # Plain records lie where Kinesis put them, and their hash key is not told.
                 data = user["data"]
-            line = parse(data)
-            if line is None:
-                self.corrupted.append(data[:100])
-            else:
-                self.lines.append(line[0] << _NUMBER_BITS | line[1])
+            for text in self.decoder(data):
+                line = parse(text)
+                if line is None:
+                    self.corrupted.append(text[:100])
+                else:
+                    self.lines.append(line[0] << _NUMBER_BITS | line[1])
         self.partition_keys.add(key)
 
     def _fits(self, key, explicit):
@@ -235,9 +268,9 @@ class ShardTally:
         )
 
 
-def _tally(url, stream, shard, bounds, drops=False):
+def _tally(url, stream, shard, bounds, drops, decoder):
     """Reads one shard; runs in a process of its own."""
-    result = ShardTally(shard, bounds, drops=drops)
+    result = ShardTally(shard, bounds, drops=drops, decoder=decoder)
     for record in ShardReader(client(url), stream, shard).kinesis_records():
         result.take(record)
     return result
@@ -288,10 +321,10 @@ class Verdict:
         assert self.misrouted == 0, f"{self}"
 
 
-def verify(url, stream, sources, processes=2, drops=False):
+def verify(url, stream, sources, processes=2, drops=False, decoder=plain):
     """Reads the whole stream and compares it with what the sources wrote; `drops`: as the KCL reads it."""
     shards = shards_of(client(url), stream)
-    jobs = [(url, stream, shard, bounds, drops) for shard, bounds in shards.items()]
+    jobs = [(url, stream, shard, bounds, drops, decoder) for shard, bounds in shards.items()]
     # Forked from here, a process would share our connections: each starts afresh.
     with multiprocessing.get_context("spawn").Pool(min(processes, len(jobs))) as pool:
         tallies = pool.starmap(_tally, jobs, chunksize=1)

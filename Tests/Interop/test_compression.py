@@ -13,12 +13,9 @@ import pytest
 from conftest import ROOT, until
 
 
-def kinesis_records(url, stream="logs"):
+def kinesis_records(url):
     """(shard's range, record) of every Kinesis record."""
-    kinesis = oracle.client(url)
-    for shard, bounds in oracle.shards_of(kinesis, stream).items():
-        for record in oracle.ShardReader(kinesis, stream, shard).kinesis_records():
-            yield bounds, record
+    return oracle.by_shard(url, "logs", oracle.ShardReader.kinesis_records)
 
 
 def lines_of(records):

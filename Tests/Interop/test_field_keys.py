@@ -8,12 +8,9 @@ import pytest
 from conftest import until
 
 
-def user_records(url, stream="logs"):
+def user_records(url):
     """(shard's range, user record) of everything."""
-    kinesis = oracle.client(url)
-    for shard, bounds in oracle.shards_of(kinesis, stream).items():
-        for record in oracle.ShardReader(kinesis, stream, shard).user_records():
-            yield bounds, record
+    return oracle.by_shard(url, "logs", oracle.ShardReader.user_records)
 
 
 def require_placed(found):
@@ -116,15 +113,13 @@ def test_blocks_hold_records_of_one_shard_in_the_order_of_their_keys(start_local
         logs / "*.log", server.url, "logs", partition_key="json:/device/id", compression="gzip", max_in_flight=1
     ).once()
     assert run.process.returncode == 0
-    kinesis = oracle.client(server.url)
     homes, order = {}, {}
-    for shard, (first, last) in oracle.shards_of(kinesis, "logs").items():
-        for record in oracle.ShardReader(kinesis, "logs", shard).kinesis_records():
-            values = [json.loads(line) for line in gzip.decompress(record["Data"]).splitlines()]
-            assert record["PartitionKey"] == values[0]["device"]["id"]
-            for value in values:
-                order.setdefault(value["device"]["id"], []).append(value["n"])
-                homes.setdefault(value["device"]["id"], set()).add(shard)
+    for bounds, record in oracle.by_shard(server.url, "logs", oracle.ShardReader.kinesis_records):
+        values = [json.loads(line) for line in gzip.decompress(record["Data"]).splitlines()]
+        assert record["PartitionKey"] == values[0]["device"]["id"]
+        for value in values:
+            order.setdefault(value["device"]["id"], []).append(value["n"])
+            homes.setdefault(value["device"]["id"], set()).add(bounds)
     assert all(len(shards) == 1 for shards in homes.values())
     assert order == {f"device-{number}": list(range(number, 20_000, 100)) for number in range(100)}
 

@@ -17,8 +17,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, HTTPClientError
 from botocore.exceptions import ReadTimeoutError
+from clients import client_for, code_of
 from conftest import ROOT, until
-from test_local_kinesis import client_for, code_of
 from test_local_reshard import read_all
 
 

@@ -5,30 +5,11 @@ import hashlib
 import os
 import uuid
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import WaiterError
+from clients import client_for, code_of, error_of
 
 ACCOUNT = "000000000000"
-
-
-def client_for(url, **options):
-    config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
-    return boto3.client(
-        "kinesis",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=config,
-        **options,
-    )
-
-
-@pytest.fixture
-def kinesis(local_kinesis):
-    return client_for(local_kinesis.url)
 
 
 @pytest.fixture
@@ -42,18 +23,6 @@ def stream(kinesis):
         kinesis.delete_stream(StreamName=name)
     except kinesis.exceptions.ResourceNotFoundException:
         pass  # a test deleted it
-
-
-def error_of(call, **arguments):
-    """The error code and message with which a call is refused."""
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
-
-
-def code_of(call, **arguments):
-    return error_of(call, **arguments)[0]
 
 
 def read(kinesis, stream, shard, kind="TRIM_HORIZON", **arguments):

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from test_local_kinesis import client_for, code_of, error_of
+from clients import client_for, code_of, error_of
 
 
 def put(kinesis, hash_keys, size=10):

@@ -5,15 +5,10 @@ import time
 import uuid
 
 import pytest
+from clients import client_for, code_of, error_of
 from conftest import until
-from test_local_kinesis import client_for, code_of, error_of
 
 MIDDLE = str(1 << 127)
-
-
-@pytest.fixture
-def kinesis(local_kinesis):
-    return client_for(local_kinesis.url)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import threading
 import time
 
 import cbor2
+import loopback
 import oracle
 from aws_kinesis_agg.deaggregator import iter_deaggregate_records
 
@@ -155,24 +156,12 @@ class FakeKinesis:
             def log_message(self, *_):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            # The agent opens all its connections at once.
-            request_queue_size = 128
-
-            def handle_error(self, *_):
-                pass  # the agent may go away at any time
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
+        self._server = loopback.Listener(Handler)
+        self.url = self._server.url
 
     def stop(self):
         self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+        self._server.stop()
 
     def puts(self):
         with self._lock:
