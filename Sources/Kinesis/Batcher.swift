@@ -444,14 +444,24 @@ public struct Batcher {
         }
         active.removeAll()
         (count, bytes, backlogBytes) = (0, 0, 0)
+        // They will be queued, and noted, again.
+        let going = Set(all.map { ObjectIdentifier($0) })
+        added.removeAll { going.contains(ObjectIdentifier($0)) }
         return all
     }
 
     /// Takes live aggregates that `mayGo`, the oldest first, until no more than `most` bytes of live ones wait: for the
     /// spool.
+    ///
+    /// What comes back from there goes before what has stayed. In order, so, none leaves while an earlier one of its shard
+    /// is under way or stays.
     public mutating func takeOldest(above most: Int, where mayGo: (SealedAggregate) -> Bool) -> [SealedAggregate] {
         guard bytes > most else { return [] }
-        return take(from: active.flatMap { queues[$0].live.all }, above: most, where: mayGo)
+        guard limits.isOrdered else {
+            return take(from: active.flatMap { queues[$0].live.all }, above: most, where: mayGo)
+        }
+        let free = active.filter { queues[$0].underWay == 0 }
+        return take(from: free.flatMap { queues[$0].live.all.prefix(while: mayGo) }, above: most) { _ in true }
     }
 
     /// Takes live aggregates that `mayGo` and whose shard refuses what it gets: the oldest first, until no more than

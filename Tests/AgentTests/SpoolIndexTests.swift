@@ -6,7 +6,7 @@ import Testing
 @Suite struct SpoolIndexTests {
     /// The plainest index: every record with its state.
     private struct Model {
-        enum State { case owed, held, delivered }
+        enum State { case owed, copy, taken, delivered }
         struct Record {
             var location: SpoolLocation
             var length: UInt64
@@ -35,20 +35,20 @@ import Testing
                     let length = UInt64(8 * (1 + random.below(20)))
                     let isHeld = random.oneIn(3)
                     let location = index.append(length, isHeld: isHeld)
-                    model.records.append(.init(location: location, length: length, state: isHeld ? .held : .owed))
+                    model.records.append(.init(location: location, length: length, state: isHeld ? .copy : .owed))
                 case 4..<6:
                     let next = index.nextOwed()
                     #expect(next == model.firstOwed, random.note)
                     guard let next, let at = model.records.firstIndex(where: { $0.location == next }) else { continue }
                     index.take(next, length: model.records[at].length)
-                    model.records[at].state = .held
+                    model.records[at].state = .taken
                 case 6..<8:
-                    let held = model.records.indices.filter { model.records[$0].state == .held }
+                    let held = model.records.indices.filter { [.copy, .taken].contains(model.records[$0].state) }
                     guard let at = held.randomElement(using: &random) else { continue }
                     index.deliver(model.records[at].location)
                     model.records[at].state = .delivered
                 case 8:
-                    let held = model.records.indices.filter { model.records[$0].state == .held }
+                    let held = model.records.indices.filter { [.copy, .taken].contains(model.records[$0].state) }
                     guard let at = held.randomElement(using: &random) else { continue }
                     index.letGo(model.records[at].location)
                     model.records[at].state = .owed
@@ -65,6 +65,7 @@ import Testing
                 model.records.removeAll { gone.contains($0.location.segment) }
                 #expect(index.numbers == present, random.note)
                 #expect(index.isEmpty == model.records.allSatisfy { $0.state == .delivered }, random.note)
+                #expect(index.hasOlder() == model.records.contains { [.owed, .taken].contains($0.state) }, random.note)
                 // The position never passes a record that is not delivered.
                 let first = model.records.first { $0.state != .delivered }?.location
                 if let position = index.position, let first {

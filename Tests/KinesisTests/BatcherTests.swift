@@ -54,6 +54,20 @@ import Testing
 
     static func numbers(_ call: [SealedAggregate]) -> [Int] { call.map { Int($0.origin.runs[0].first) } }
 
+    @Test func `what is to be copied is told once, also when it is queued again by another map`() throws {
+        let start = ContinuousClock.now
+        var limits = Batcher.Limits()
+        limits.notesAdded = true
+        var batcher = Batcher(limits, map: try Self.map(2), now: start)
+        batcher.add(Self.record(1, receipt: start), to: 0)
+        #expect(Self.numbers(batcher.takeAdded()) == [1])
+        batcher.add(Self.record(2, receipt: start), to: 0)
+        for aggregate in batcher.adopt(try Self.map(3), limits, now: start) { batcher.add(aggregate, to: 0) }
+        // The first has no copy yet, so it is told again; whoever copies it knows.
+        #expect(Self.numbers(batcher.takeAdded()) == [1, 2])
+        #expect(batcher.takeAdded().isEmpty)
+    }
+
     @Test func `a call leaves when its oldest record has waited for the linger, and no sooner`() throws {
         let start = ContinuousClock.now
         var batcher = try Self.batcher(shards: 2, now: start)

@@ -3,10 +3,10 @@ import Kinesis
 import Seeded
 import Testing
 
-/// Ordered delivery against a stream that refuses, splits and loses answers, by a model: what arrives first of each key
-/// arrives in order.
+/// Ordered delivery against a stream that refuses, splits and loses answers, and beside a spool, by a model: what arrives
+/// first of each key arrives in order.
 @Suite struct OrderTests {
-    @Test func `records of a key arrive in order, whatever is refused and however the stream is resharded`() throws {
+    @Test func `records of a key arrive in order, whatever is refused, resharded, and spooled`() throws {
         var random = Random()
         for _ in 0..<60 { try history(&random) }
     }
@@ -23,6 +23,31 @@ import Testing
         return writer.seal(MD5())!
     }
 
+    /// The key and number of a record.
+    private func content(of aggregate: SealedAggregate) -> (key: Int, number: Int) {
+        let text = aggregate.withData { data in
+            unsafe data.withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) }
+        }
+        let words = text.split(separator: " ").compactMap { Int($0) }
+        return (words[0], words[1])
+    }
+
+    /// What comes back when a record has been in the spool.
+    private func restored(_ aggregate: SealedAggregate, _ now: ContinuousClock.Instant) -> SealedAggregate {
+        aggregate.withData { data in
+            SealedAggregate(
+                restored: data,
+                recordCount: 1,
+                userBytes: data.count,
+                key: aggregate.key,
+                hashes: aggregate.hashes,
+                copy: SpoolLocation(segment: 1, offset: 0),
+                receipt: now,
+                pool: BufferPool(mostKept: 0)
+            )
+        }
+    }
+
     private func history(_ random: inout Random) throws {
         var now = ContinuousClock.now
         var limits = Batcher.Limits()
@@ -35,11 +60,15 @@ import Testing
         var inFlight: [[SealedAggregate]] = []
         let total = 300
         var steps = 0
-        while made.reduce(0, +) < total || batcher.count > 0 || !inFlight.isEmpty {
+        var spooled: [SealedAggregate] = []
+        // Came back, and not settled.
+        var backlog = 0
+        while made.reduce(0, +) < total || batcher.count > 0 || !inFlight.isEmpty || !spooled.isEmpty || backlog > 0 {
             steps += 1
             try #require(steps < 100_000, random.note)
             now += .milliseconds(random.below(300))
-            switch random.below(10) {
+            batcher.holdsLive = !spooled.isEmpty || backlog > 0
+            switch random.below(13) {
             case 0...3 where made.reduce(0, +) < total:
                 let key = random.below(keys)
                 let aggregate = record(made[key], key: key, now)
@@ -56,14 +85,24 @@ import Testing
                 for aggregate in batcher.adopt(try BatcherTests.map(counts.last!), limits, now: now) {
                     batcher.add(aggregate, to: batcher.map.index(of: aggregate.hashes.lowerBound))
                 }
+            case 8 where random.oneIn(4):
+                // Some copies are being written, and have to stay until they are.
+                let stays = 1 + random.below(8)
+                spooled += batcher.takeOldest(above: 0) { _ in !random.oneIn(stays) }
+            case 9, 10:
+                guard !spooled.isEmpty else { continue }
+                let aggregate = restored(spooled.removeFirst(), now)
+                backlog += 1
+                batcher.add(aggregate, to: batcher.map.index(of: aggregate.hashes.lowerBound))
             default:
                 guard !inFlight.isEmpty else { continue }
                 let call = inFlight.remove(at: random.below(inFlight.count))
                 let isAnswered = !random.oneIn(5)
                 for aggregate in call {
-                    let run = aggregate.origin.runs[0]
+                    let (key, number) = content(of: aggregate)
                     let isStored = random.oneIn(2)
-                    if isStored { arrived[Int(run.source)].append(Int(run.first)) }
+                    if isStored { arrived[key].append(number) }
+                    if isStored, isAnswered, aggregate.isBacklog { backlog -= 1 }
                     batcher.decided(aggregate)
                     if !isStored || !isAnswered {
                         let shard = batcher.map.index(of: aggregate.hashes.lowerBound)

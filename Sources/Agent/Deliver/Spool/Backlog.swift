@@ -185,7 +185,7 @@ final class Backlog {
 
     /// Whether the spool has records, or gets or gives some, that are older than what is live.
     var hasOlder: Bool {
-        bytesInMemory > 0 || spool.isEmpty == nil || spool.owedBytes > 0 || writing.values.contains { !$0.isHeld }
+        bytesInMemory > 0 || spool.hasOlder || writing.values.contains { !$0.isHeld }
     }
 
     /// Takes the spool's events.

@@ -63,8 +63,9 @@ package final class Spool: Sendable {
         var limits: SpoolStore.Limits?
         var shardMap: (path: String, bytes: [UInt8])?
         var isStopping = false
-        /// How often the lane has put something in.
+        /// How often the lane has put something in, and how often when it last gave something up.
         var count = 0
+        var countOfLetGo = 0
     }
 
     private let inbox = Mutex(Inbox())
@@ -82,6 +83,8 @@ package final class Spool: Sendable {
     private let sizeSeen = Atomic<Int>(0)
     /// Nothing is owed, and nothing waits to be written.
     private let isEmptySeen = Atomic<Bool>(true)
+    /// Something is owed, or was until the lane took it.
+    private let hasOlderSeen = Atomic<Bool>(false)
     /// The inbox's count of which the figures above know.
     private let countSeen = Atomic<Int>(0)
 
@@ -182,6 +185,12 @@ package final class Spool: Sendable {
         return countSeen.load(ordering: .acquiring) == count ? isEmptySeen.load(ordering: .relaxed) : nil
     }
 
+    /// Whether there are records that are older than what the lane has, but for those that it is still to hand over.
+    package var hasOlder: Bool {
+        let count = inbox.withLock { $0.countOfLetGo }
+        return countSeen.load(ordering: .acquiring) < count || hasOlderSeen.load(ordering: .relaxed)
+    }
+
     /// Puts something into the inbox.
     private func post(_ body: (inout Inbox) -> Void) {
         inbox.withLock { inbox in
@@ -206,7 +215,11 @@ package final class Spool: Sendable {
 
     /// Notes that the lane will not send what it held; the copy will be.
     func letGo(_ copies: [SpoolLocation]) {
-        if !copies.isEmpty { post { $0.letGo += copies } }
+        guard !copies.isEmpty else { return }
+        post { inbox in
+            inbox.letGo += copies
+            inbox.countOfLetGo = inbox.count + 1
+        }
     }
 
     /// Asks for owed records of about so many bytes, in place of what was asked before.
@@ -317,21 +330,24 @@ package final class Spool: Sendable {
 
         /// Shows the lane how full the spool is.
         func publish() {
-            let (room, owed, size, isEmpty): (Int, Int, Int, Bool)
+            let (room, owed, size, isEmpty, hasOlder): (Int, Int, Int, Bool, Bool)
             if let store {
                 let queued = waiting.reduce(0) { $0 + $1.size }
                 room = retryAt == nil ? max(0, ((try? store.room()) ?? 0) - queued) : 0
                 owed = Int(clamping: store.index.owedBytes)
                 (size, isEmpty) = (store.size, store.index.isEmpty && waiting.isEmpty)
+                hasOlder = store.hasOlder
             } else {
-                (room, owed, size, isEmpty) = (0, 0, 0, true)
+                (room, owed, size, isEmpty, hasOlder) = (0, 0, 0, true, false)
             }
             spool.roomSeen.set(room)
             spool.owedSeen.set(owed)
             spool.sizeSeen.set(size)
             let isAll = isEmpty && waitingLetters.isEmpty
             // Passing damage may be the last there was to do: then no event says so.
-            let isNew = spool.isEmptySeen.exchange(isAll, ordering: .relaxed) != isAll
+            var isNew = spool.isEmptySeen.exchange(isAll, ordering: .relaxed) != isAll
+            // Live records may wait for this.
+            if spool.hasOlderSeen.exchange(hasOlder, ordering: .relaxed) != hasOlder { isNew = true }
             guard spool.countSeen.exchange(heard, ordering: .releasing) != heard || isNew else { return }
             // Always: the lane may have looked before this, and not have said yet that it sleeps.
             spool.laneBell.ringAlways()
@@ -339,8 +355,10 @@ package final class Spool: Sendable {
 
         private func takeInbox() {
             let taken = spool.inbox.withLock { inbox in
-                defer { inbox = Inbox(wanted: inbox.wanted, isStopping: inbox.isStopping, count: inbox.count) }
-                return inbox
+                var rest = Inbox(wanted: inbox.wanted, isStopping: inbox.isStopping)
+                (rest.count, rest.countOfLetGo) = (inbox.count, inbox.countOfLetGo)
+                swap(&rest, &inbox)
+                return rest
             }
             waiting += taken.writes
             waitingLetters += taken.letters

@@ -14,6 +14,8 @@ package struct SpoolIndex {
         var delivered: Spans
         /// Records that the lane has: where each begins, and where it ends.
         var held: [UInt64: UInt64] = [:]
+        /// Those of them that the lane has from here.
+        var taken: Set<UInt64> = []
         /// Where to look for the next that is owed; none before it is.
         var cursor: UInt64
 
@@ -54,6 +56,7 @@ package struct SpoolIndex {
         let last = segments.count - 1
         segments[last].end = end
         segments[last].held = segments[last].held.filter { $0.key < end }
+        segments[last].taken = segments[last].taken.filter { $0 < end }
         segments[last].cursor = min(segments[last].cursor, end)
     }
 
@@ -81,6 +84,7 @@ package struct SpoolIndex {
     package mutating func take(_ location: SpoolLocation, length: UInt64) {
         guard let index = index(of: location.segment) else { return }
         segments[index].held[location.offset] = location.offset + length
+        segments[index].taken.insert(location.offset)
         segments[index].cursor = max(segments[index].cursor, location.offset + length)
     }
 
@@ -105,6 +109,7 @@ package struct SpoolIndex {
     package mutating func letGo(_ location: SpoolLocation) {
         guard let index = index(of: location.segment) else { return }
         guard segments[index].held.removeValue(forKey: location.offset) != nil else { return }
+        segments[index].taken.remove(location.offset)
         segments[index].cursor = min(segments[index].cursor, location.offset)
     }
 
@@ -112,6 +117,7 @@ package struct SpoolIndex {
     package mutating func deliver(_ location: SpoolLocation) {
         guard let index = index(of: location.segment) else { return }
         guard let end = segments[index].held.removeValue(forKey: location.offset) else { return }
+        segments[index].taken.remove(location.offset)
         segments[index].delivered.settle(location.offset..<end)
     }
 
@@ -129,6 +135,9 @@ package struct SpoolIndex {
 
     /// Bytes that are not delivered, or stand behind such.
     package var owedBytes: UInt64 { segments.reduce(0) { $0 + ($1.end - min($1.end, $1.delivered.settled)) } }
+
+    /// Whether a record is owed, or was until the lane took it: what the lane has besides is younger.
+    package mutating func hasOlder() -> Bool { segments.contains { !$0.taken.isEmpty } || nextOwed() != nil }
 
     /// Whether everything is delivered.
     package var isEmpty: Bool { segments.allSatisfy(\.isDelivered) }

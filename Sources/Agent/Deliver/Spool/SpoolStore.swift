@@ -363,6 +363,9 @@ package final class SpoolStore {
 
     // MARK: settling
 
+    /// Whether a record is owed, or was until the lane took it.
+    package var hasOlder: Bool { index.hasOlder() }
+
     package func deliver(_ location: SpoolLocation) { index.deliver(location) }
 
     package func letGo(_ location: SpoolLocation) { index.letGo(location) }
