@@ -66,6 +66,8 @@ struct Lane: ~Copyable {
     private static let drain = 128 << 10
     /// How long the endpoint must have failed before what waits goes to the spool.
     private static let spillGrace: Duration = .seconds(1)
+    /// The most of a stop's time that is kept for the disk.
+    private static let saving: Duration = .seconds(1)
 
     init(
         feeds: [Feed],
@@ -115,8 +117,9 @@ struct Lane: ~Copyable {
             end = isDone(.now)
             if end == nil, !drained { sleep() }
         }
-        caller.cancelAll()
+        saveRest(.now)
         backlog.stop(pool)
+        if case .gaveUp = end!, isAllSettled { end = .spooled }
         control.finish(end!)
     }
 
@@ -256,6 +259,16 @@ struct Lane: ~Copyable {
 
     private var isStopping: Bool { control.deadline != nil }
 
+    /// When a lane that stops gives the spool what it has not delivered by then: the last third of its time.
+    private var closesAt: ContinuousClock.Instant? {
+        backlog.isOn ? control.deadline.map { $0 - control.patience / 3 } : nil
+    }
+
+    /// When a lane that stops must give up what is under way: the disk takes time, too.
+    private var givesUpAt: ContinuousClock.Instant? {
+        control.deadline.map { $0 - (backlog.isOn ? min(Self.saving, control.patience / 10) : .zero) }
+    }
+
     /// Every collector has ended and every ring is empty: what is open is all there is.
     private var noMoreWillCome: Bool { ports.allSatisfy(\.isOver) }
 
@@ -268,7 +281,9 @@ struct Lane: ~Copyable {
         note(staging.putBack(refused, because: .unanswered, random: &random, now: now))
         note(staging.place(owed))
         if output.spool.when == .always { backlog.copy(staging.batcher.takeAdded()) }
-        if let since = breaker.failingSince {
+        if let closesAt, now >= closesAt {
+            spillAll(now)
+        } else if let since = breaker.failingSince {
             let mayWait = hasRoom(now) && !isStopping && now - since < Self.spillGrace
             // In order, the oldest of all is what to probe with: it comes back from the spool.
             let kept = isStopping || output.ordered ? 0 : output.callMaxSize
@@ -279,6 +294,35 @@ struct Lane: ~Copyable {
             backlog.tellWhenDelivered()
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder
+    }
+
+    /// Moves everything to the spool that is not under way.
+    private mutating func spillAll(_ now: ContinuousClock.Instant) {
+        guard let staging else { return }
+        takeBack(suspects.takeAll(), now)
+        backlog.spill(.all(but: 0), of: &staging.batcher)
+    }
+
+    /// Queues what was under way, in front of what waits.
+    private mutating func takeBack(_ aggregates: [SealedAggregate], _ now: ContinuousClock.Instant) {
+        guard let staging else { return }
+        for aggregate in aggregates { staging.batcher.decided(aggregate) }
+        note(staging.putBack(aggregates, because: .unanswered, random: &random, now: now))
+    }
+
+    /// At the end: breaks off what is under way, and gives it to the spool as well.
+    private mutating func saveRest(_ now: ContinuousClock.Instant) {
+        let brokenOff = caller.cancelAll()
+        guard let staging, backlog.isOn else { return }
+        let untold = brokenOff + awaitingMap.map(\.aggregate)
+        awaitingMap = []
+        counters.lane.duplicatesPossible.add(untold.reduce(0) { $0 + $1.recordCount })
+        takeBack(untold, now)
+        // What lies in the rings has no other place, either.
+        repeat {
+            staging.sealAll()
+            spillAll(now)
+        } while drainRings(now)
     }
 
     /// Tells the spool what was delivered, and asks for what can be sent now: some calls' worth.
@@ -424,8 +468,7 @@ struct Lane: ~Copyable {
             _ = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
             if suspects.failed(records) { return }
         }
-        for record in records { staging?.batcher.decided(record) }
-        if let staging { note(staging.putBack(records, because: .unanswered, random: &random, now: now)) }
+        takeBack(records, now)
     }
 
     private mutating func tellFallback() {
@@ -538,7 +581,8 @@ struct Lane: ~Copyable {
         if let due = shards.nextDue(now: now), nextCaller == nil {
             wake = min(wake, max(due, breaker.heldUntil ?? due))
         }
-        if let deadline = control.deadline { wake = min(wake, deadline) }
+        if let givesUpAt { wake = min(wake, givesUpAt) }
+        if let closesAt, closesAt > now { wake = min(wake, closesAt) }
         if isDone(now) != nil { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }
         caller.wait(for: bell, atMost: max(.zero, wake - now))
@@ -547,15 +591,16 @@ struct Lane: ~Copyable {
 
     private var hasEntries: Bool { ports.contains { !$0.reader.isEmpty } }
 
+    /// Everything that was read is in Kinesis, in the spool, or among the dead letters.
+    private var isAllSettled: Bool { noMoreWillCome && backlog.isIdle && ledger.total(.inFlight) == .init() }
+
     /// Whether the lane's work has ended, and how.
     private mutating func isDone(_ now: ContinuousClock.Instant) -> LaneControl.End? {
-        if noMoreWillCome, caller.inFlight == 0, backlog.isIdle, !control.hasUpdate, ledger.total(.inFlight) == .init(),
-            let isAll = backlog.isEmpty
-        {
+        if caller.inFlight == 0, !control.hasUpdate, isAllSettled, let isAll = backlog.isEmpty {
             if isAll { return .delivered }
             if !control.once { return .spooled }
         }
-        if let deadline = control.deadline, now >= deadline { return .gaveUp(control.lastFailure) }
+        if let givesUpAt, now >= givesUpAt { return .gaveUp(control.lastFailure) }
         if control.once, let since = breaker.failingSince {
             let failure = control.lastFailure
             if failure?.isPermanent ?? false || now - since >= control.patience { return .gaveUp(failure) }

@@ -71,6 +71,14 @@ public struct Suspects {
         return !(last.count == 1 && !isStreamCleared && hasOthers)
     }
 
+    /// Gives up looking: everything that waits to be called apart.
+    public mutating func takeAll() -> [SealedAggregate] {
+        let all = groups.reversed().flatMap { $0 }
+        groups = []
+        release(all)
+        return all
+    }
+
     private func isSuspect(_ call: [SealedAggregate]) -> Bool { inQuestion.contains(ObjectIdentifier(call[0])) }
 
     private mutating func release(_ call: [SealedAggregate]) {

@@ -9,6 +9,7 @@ import urllib.parse
 import oracle
 import pytest
 from conftest import until
+from test_spool import ledger
 
 
 def free_port():
@@ -110,6 +111,52 @@ def test_a_stop_while_kinesis_accepts_connections_and_never_answers_ends_in_time
     server = start_local("logs:4", port=port)
     assert agent.once().process.returncode == 0
     oracle.verify(server.url, "logs", [source]).require_exact()
+
+
+HINDRANCES = {
+    "throttled": [f"--shard-limit=logs:{shard}=0" for shard in range(4)],
+    # Each call may hold the record that is to blame: all are under suspicion, and none is delivered.
+    "refused": ["--fault=error:op=PutRecords,code=ValidationException,status=400"],
+    "unanswered": ["--fault=hang:op=PutRecords,for=60s"],
+}
+
+
+@pytest.mark.parametrize("output", [{}, {"partition_key": "source", "ordered": True}, {"spool": {"when": "always"}}], ids=str)
+@pytest.mark.parametrize("hindrance", HINDRANCES)
+def test_a_stop_that_cannot_deliver_leaves_everything_it_has_read_in_the_spool_and_ends_in_time(
+    start_local, make_agent, logs, figure, hindrance, output
+):
+    """Where records come from sockets there is no file that they could stay in."""
+    server = start_local("logs:4", *HINDRANCES[hindrance])
+    source, path = oracle.Source(1), logs / "app.log"
+    source.write(path, 20_000)
+    agent = make_agent(logs / "*.log", server.url, "logs", agent={"shutdown_timeout": "3s"}, timeout="60s", **output)
+    run = agent.start()
+    run.wait_for("tailing file")
+    time.sleep(1)
+    began = time.monotonic()
+    assert run.terminate(timeout=10) == 0, run.log
+    took = time.monotonic() - began
+    account = ledger(agent)
+    figure(f"stopped after {took:.2f} s of 3 s: {account}")
+    assert took < 3.5, run.log
+    assert account["in_flight"] == {"records": 0, "bytes": 0}, run.log
+    assert account["spooled"] == account["read"] and account["read"]["records"] > 1000
+    assert agent.checkpoints[path.stat().st_ino] == account["read"]["bytes"]
+    # Only the spool has them now; what was not read is written anew.
+    unread = path.read_bytes()[account["read"]["bytes"] :]
+    path.unlink()
+    (logs / "rest.log").write_bytes(unread)
+    server.admin("faults", method="DELETE")
+    for shard in range(4):
+        server.admin("limits", {"stream": "logs", "shard": shard, "percent": 100_000})
+    last = agent.once()
+    assert last.process.returncode == 0, last.log
+    verdict = oracle.verify(server.url, "logs", [source])
+    verdict.require_nothing_lost()
+    if hindrance != "unanswered":
+        verdict.require_exact()
+    assert ledger(agent)["dead_lettered"]["records"] == 0
 
 
 def test_an_outage_in_the_middle_loses_nothing_and_is_told_when_it_is_over(start_local, make_agent, logs, figure):

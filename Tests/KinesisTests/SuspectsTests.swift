@@ -75,4 +75,24 @@ import Testing
         }
         #expect(sent == 8 && suspects.isEmpty)
     }
+    @Test func `at any time it hands back everything that it would have called apart, once`() {
+        var random = Random()
+        for _ in 0..<50 {
+            let records = (0..<1 + random.below(100)).map { BatcherTests.record($0, receipt: .now) }
+            var suspects = Suspects()
+            var kept = 0
+            _ = suspects.refused(records)
+            for _ in 0..<random.below(20) {
+                guard let call = suspects.next(hasOthers: false) else { break }
+                if random.oneIn(3) {
+                    suspects.succeeded(call)
+                    kept += call.count
+                } else if case .guilty = suspects.refused(call) {
+                    kept += 1
+                }
+            }
+            #expect(suspects.takeAll().count == records.count - kept, random.note)
+            #expect(suspects.isEmpty && !suspects.hasNext(hasOthers: false), random.note)
+        }
+    }
 }

@@ -414,10 +414,17 @@ public final class KinesisCaller {
     }
 
     /// Breaks off every call: none of them will be answered.
-    func cancelAll() {
+    ///
+    /// - Returns: what they carried; Kinesis may have some of it.
+    func cancelAll() -> [SealedAggregate] {
         client.cancelAll()
+        let requests =
+            calls.sorted { $0.key < $1.key }.map(\.value.request) + waiting.map(\.request) + unsigned.map(\.0)
         calls.removeAll()
         waiting.removeAll()
         unsigned.removeAll()
+        return requests.flatMap { request -> [SealedAggregate] in
+            if case .putRecords(let records) = request { records } else { [] }
+        }
     }
 }

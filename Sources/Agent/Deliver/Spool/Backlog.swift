@@ -36,6 +36,9 @@ final class Backlog {
     /// Whether nothing is owed; nil while the disk has not heard of everything.
     var isEmpty: Bool? { delivered.isEmpty ? spool.isEmpty : nil }
 
+    /// Whether anything can be moved to the disk.
+    var isOn: Bool { spool.isOn }
+
     /// Whether nothing is on its way to the disk.
     var isIdle: Bool { writing.isEmpty && burying.isEmpty }
 
@@ -241,6 +244,8 @@ final class Backlog {
     /// Ends the spool's thread; what it could write is settled.
     func stop(_ pool: BufferPool) {
         tellDelivered()
+        // Nobody will send what is being copied: it is the spool's.
+        for token in writing.keys { writing[token]?.isHeld = false }
         spool.stop()
         _ = exchange(pool, now: .now)
     }
