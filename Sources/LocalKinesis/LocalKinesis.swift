@@ -124,7 +124,7 @@ public final class LocalKinesis: Sendable {
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
                         let pipeline = channel.pipeline.syncOperations
-                        if let identity { try pipeline.addHandler(TLSConnection(identity)) }
+                        if let identity { try pipeline.addHandler(try TLSConnection(identity)) }
                         try pipeline.configureHTTPServerPipeline(
                             withPipeliningAssistance: false,
                             withErrorHandling: true

@@ -59,10 +59,19 @@ struct ConnectionReset: Sendable {}
     /// Bytes of one TLS record at most.
     private static let recordSize = 16 << 10
 
-    init(_ identity: TLSIdentity) {
-        guard let session = unsafe SSL_new(identity.context), let arriving = unsafe BIO_new(BIO_s_mem()),
-            let leaving = unsafe BIO_new(BIO_s_mem())
-        else { fatalError("there is no memory for a connection") }
+    struct OutOfMemory: Error {}
+
+    init(_ identity: TLSIdentity) throws(OutOfMemory) {
+        guard let session = unsafe SSL_new(identity.context) else { throw OutOfMemory() }
+        guard let arriving = unsafe BIO_new(BIO_s_mem()) else {
+            unsafe SSL_free(session)
+            throw OutOfMemory()
+        }
+        guard let leaving = unsafe BIO_new(BIO_s_mem()) else {
+            _ = unsafe BIO_free(arriving)
+            unsafe SSL_free(session)
+            throw OutOfMemory()
+        }
         unsafe (self.session, self.arriving, self.leaving) = unsafe (session, arriving, leaving)
         unsafe SSL_set_bio(session, arriving, leaving)
         unsafe SSL_set_accept_state(session)
