@@ -23,78 +23,6 @@ public struct Batcher {
         public init() {}
     }
 
-    /// Aggregates in order.
-    private struct Line {
-        private var waiting: [SealedAggregate] = []
-        private var taken = 0
-        private(set) var bytes = 0
-
-        var head: SealedAggregate? { taken < waiting.count ? waiting[taken] : nil }
-        var isEmpty: Bool { taken == waiting.count }
-        var count: Int { waiting.count - taken }
-        var all: ArraySlice<SealedAggregate> { waiting[taken...] }
-
-        mutating func append(_ aggregate: SealedAggregate) {
-            waiting.append(aggregate)
-            bytes += aggregate.size
-        }
-
-        mutating func putBack(_ aggregates: [SealedAggregate]) {
-            waiting.replaceSubrange(0..<taken, with: aggregates)
-            taken = 0
-            bytes += aggregates.reduce(0) { $0 + $1.size }
-        }
-
-        mutating func takeHead() -> SealedAggregate {
-            let head = waiting[taken]
-            taken += 1
-            bytes -= head.size
-            if taken == waiting.count {
-                waiting.removeAll(keepingCapacity: true)
-                taken = 0
-            } else if taken >= 64, taken * 2 >= waiting.count {
-                waiting.removeFirst(taken)
-                taken = 0
-            }
-            return head
-        }
-
-        mutating func keep(_ isKept: (SealedAggregate) -> Bool) {
-            waiting = waiting[taken...].filter(isKept)
-            taken = 0
-            bytes = waiting.reduce(0) { $0 + $1.size }
-        }
-    }
-
-    private struct Queue {
-        var live = Line()
-        var backlog = Line()
-        var byteBucket: TokenBucket?
-        var recordBucket: TokenBucket?
-        /// Aggregates under way that hold keys of this shard, where the order counts.
-        var underWay = 0
-
-        var isEmpty: Bool { live.isEmpty && backlog.isEmpty }
-
-        func hasHead(isBacklog: Bool) -> Bool { isBacklog ? !backlog.isEmpty : !live.isEmpty }
-
-        /// How long until the shard's own limits allow the head of a line to go, and leave a part of the burst; nil: now.
-        mutating func wait(isBacklog: Bool, sparing spared: Double, now: ContinuousClock.Instant) -> Duration? {
-            guard byteBucket != nil, let head = isBacklog ? backlog.head : live.head else { return nil }
-            let bytes = byteBucket!.wait(for: Double(head.size) + spared * byteBucket!.burst, now: now)
-            let records = recordBucket!.wait(for: 1 + spared * recordBucket!.burst, now: now)
-            guard let bytes else { return records }
-            return max(bytes, records ?? .zero)
-        }
-
-        mutating func takeHead(isBacklog: Bool) -> SealedAggregate {
-            let head = isBacklog ? backlog.takeHead() : live.takeHead()
-            byteBucket?.take(Double(head.size))
-            recordBucket?.take(1)
-            return head
-        }
-    }
-
     /// Why an aggregate comes back.
     public enum Refusal: Sendable {
         /// The shard has more than it can take.
@@ -108,7 +36,7 @@ public struct Batcher {
     private var limits: Limits
     public private(set) var map: ShardMap
     public private(set) var pacer: Pacer
-    private var queues: [Queue]
+    private var queues: [ShardQueue]
     /// Indices of the shards with something to send, in turn.
     private var active: [Int] = []
     /// When a call of backlog alone may start: full calls are cheaper than many small ones.
@@ -139,8 +67,8 @@ public struct Batcher {
     /// The part of a shard's burst that is never used: by so much records may overtake each other on their way.
     private static let spared = 0.05
 
-    private static func queue(_ limits: Limits, _ now: ContinuousClock.Instant) -> Queue {
-        var queue = Queue()
+    private static func queue(_ limits: Limits, _ now: ContinuousClock.Instant) -> ShardQueue {
+        var queue = ShardQueue()
         if let share = limits.shardShare {
             let bytes = share * Double(Kinesis.Limits.shardBytesPerSecond)
             let records = share * Double(Kinesis.Limits.shardRecordsPerSecond)
@@ -439,8 +367,8 @@ public struct Batcher {
         var all: [SealedAggregate] = []
         for index in active {
             all += queues[index].live.all + queues[index].backlog.all
-            queues[index].live = Line()
-            queues[index].backlog = Line()
+            queues[index].live = AggregateLine()
+            queues[index].backlog = AggregateLine()
         }
         active.removeAll()
         (count, bytes, backlogBytes) = (0, 0, 0)
