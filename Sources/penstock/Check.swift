@@ -14,7 +14,8 @@ struct Check: ParsableCommand {
         let output = configuration.outputs[0]
         print("\(source.path): no faults")
         for input in configuration.inputs {
-            print("  input \(input.name): \(input.paths.joined(separator: ", "))")
+            let sources = input.socket?.listen.map(\.description) ?? input.paths
+            print("  input \(input.name): \(sources.joined(separator: ", "))")
         }
         let endpoint = KinesisEndpoint(output)
         var place = output.endpoint == .embedded ? "the embedded Kinesis" : endpoint.url

@@ -337,12 +337,17 @@ import Testing
         let path = root.appending(path: "penstock.toml")
         let text = try String(contentsOf: path, encoding: .utf8)
         let commented = text.split(separator: "\n").map { line in
-            line.hasPrefix("# ") && line.contains(" = ") && !line.hasSuffix(".") ? line.dropFirst(2) : line
+            let isKey = line.contains(" = ") && !line.hasSuffix(".") || line.hasPrefix("# [")
+            return line.hasPrefix("# ") && isKey ? line.dropFirst(2) : line
         }
         let whole = try Self.read(commented.joined(separator: "\n"))
         let plain = try Self.read(text)
         #expect(whole.agent == plain.agent && whole.outputs == plain.outputs)
-        #expect(whole.inputs.map(\.maxRecord) == plain.inputs.map(\.maxRecord))
+        #expect(whole.inputs.count == 2 && plain.inputs.count == 1)
+        for input in whole.inputs { #expect(input.maxRecord == plain.inputs[0].maxRecord) }
+        var socket = Configuration.SocketSettings()
+        socket.listen = whole.inputs[1].socket?.listen ?? []
+        #expect(whole.inputs[1].socket == socket && socket.listen.count == 3)
     }
 
     @Test func `the configuration in the README has no faults`() throws {

@@ -25,14 +25,16 @@ public struct Configuration: Equatable, Sendable {
         case trace, debug, info, notice, warning, error
     }
 
-    /// `[inputs.NAME]` with `type = "file"`.
+    /// `[inputs.NAME]`.
     public struct Input: Equatable, Sendable {
         public var name: String
+        /// Of `type = "syslog"` and `"socket"`; nil: the input reads files.
+        public var socket: SocketSettings?
         /// Patterns: `*` and `?` within a name, `[a-z]`, `**` for any depth of folders.
         public var paths: [String] = []
         public var exclude: [String] = []
         public var startAt = StartAt.end
-        /// Bytes of a record at most; longer lines are split or truncated.
+        /// Bytes of a record at most.
         public var maxRecord = Limits.recordBytes - Limits.partitionKeyBytes
         public var onOversize = Oversize.split
         /// A regular expression that fits the first line of a record of several; empty: a line is a record.
@@ -44,7 +46,7 @@ public struct Configuration: Equatable, Sendable {
         /// Its part of the agent's `max_open_files`, and of how many inputs.
         public var maxOpenFiles = 4096
         public var sharers = 1
-        /// Where its `paths` stand.
+        /// Where its `paths` stand, or its `listen`.
         public var place = Place(line: 0, column: 0)
 
         public init(name: String) { self.name = name }
@@ -53,7 +55,7 @@ public struct Configuration: Equatable, Sendable {
     /// Where to begin in a file that was there before the input's first start.
     public enum StartAt: String, CaseIterable, Sendable { case end, beginning }
 
-    /// What to do with a line above `max_record`.
+    /// What to do with a line, or a message, above `max_record`.
     public enum Oversize: String, CaseIterable, Sendable {
         case split, truncate
         case deadLetter = "dead_letter"

@@ -38,9 +38,10 @@ extension Configuration {
         self.init()
         if var table = reader.table("agent") { agent.read(from: &table) }
         for (name, table) in reader.tables("inputs") { inputs.append(Input(name: name, table)) }
-        for index in inputs.indices {
-            inputs[index].sharers = inputs.count
-            inputs[index].maxOpenFiles = max(1, agent.maxOpenFiles / inputs.count)
+        let ofFiles = inputs.indices.filter { inputs[$0].socket == nil }
+        for index in ofFiles {
+            inputs[index].sharers = ofFiles.count
+            inputs[index].maxOpenFiles = max(1, agent.maxOpenFiles / ofFiles.count)
         }
         for (name, table) in reader.tables("outputs") { outputs.append(Output(name: name, table, environment, region)) }
         reader.finish()
@@ -55,10 +56,24 @@ extension Configuration {
     /// What no table can know alone.
     private func checkWhole(_ reader: TableReader) {
         if inputs.isEmpty {
-            reader.fault(nil, "needs an input: add a table [inputs.NAME] with type = \"file\" and paths")
+            reader.fault(
+                nil,
+                "needs an input: add a table [inputs.NAME] with type = \"file\" and paths, or type = \"syslog\" and listen"
+            )
         }
         if outputs.count != 1 {
             reader.fault(nil, "needs one output, but has \(outputs.count): add one table [outputs.NAME]")
+        }
+        for (index, input) in inputs.enumerated() {
+            for address in input.socket?.listen ?? [] {
+                let other = inputs[..<index].first { $0.socket?.listen.contains(where: address.excludes) ?? false }
+                guard let other else { continue }
+                reader.fault(
+                    at: input.place,
+                    "inputs.\(input.name).listen",
+                    "inputs.\(other.name) has \(address) already"
+                )
+            }
         }
         for output in outputs {
             for name in output.from where !inputs.contains(where: { $0.name == name }) {
@@ -90,26 +105,36 @@ extension Configuration.Agent {
 }
 
 extension Configuration.Input {
-    private enum Kind: String, CaseIterable { case file }
+    private enum Kind: String, CaseIterable { case file, syslog, socket }
 
     fileprivate init(name: String, _ reader: TableReader) {
         var table = reader
         self.init(name: name)
         var kind = Kind.file
-        if !table.has("type") { table.fault(nil, "needs a type: type = \"file\"") }
-        table.choice("type", into: &kind)
+        if !table.has("type") { table.fault(nil, "needs a type: type = \"file\", \"syslog\" or \"socket\"") }
+        // What the other keys mean depends on it.
+        guard table.choice("type", into: &kind) else { return }
+        // Up to 256 characters of key are counted with the record; the usual limit must hold for both.
+        table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
+        maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyBytes)
+        table.choice("on_oversize", into: &onOversize)
+        switch kind {
+        case .file: readFiles(&table)
+        case .syslog: socket = .init(.syslog, from: &table)
+        case .socket: socket = .init(.socket, from: &table)
+        }
+        place = table.place(of: socket == nil ? "paths" : "listen")
+        table.finish()
+    }
+
+    private mutating func readFiles(_ table: inout TableReader) {
         table.texts("paths", into: &paths)
-        place = table.place(of: "paths")
         if paths.isEmpty { table.fault("paths", "needs a pattern at least: paths = [\"/var/log/app/*.log\"]") }
         table.texts("exclude", into: &exclude)
         for pattern in paths + exclude where !pattern.hasPrefix("/") {
             table.fault(paths.contains(pattern) ? "paths" : "exclude", "\"\(pattern)\" must be an absolute path")
         }
         table.choice("start_at", into: &startAt)
-        // Up to 256 characters of key are counted with the record; the usual limit must hold for both.
-        table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
-        maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyBytes)
-        table.choice("on_oversize", into: &onOversize)
         table.text("multiline_start", into: &multilineStart)
         if !multilineStart.isEmpty {
             do { _ = try Expression(multilineStart) } catch {
@@ -121,7 +146,6 @@ extension Configuration.Input {
         }
         table.duration("multiline_timeout", in: .milliseconds(10) ... .seconds(3600), into: &multilineTimeout)
         table.bool("read_compressed", into: &readCompressed)
-        table.finish()
     }
 }
 

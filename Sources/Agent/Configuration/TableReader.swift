@@ -84,16 +84,31 @@ struct TableReader {
     }
 
     mutating func texts(_ key: String, into value: inout [String]) {
-        guard let node = take(key) else { return }
+        let texts = placedTexts(key).map(\.text)
+        if has(key) { value = texts }
+    }
+
+    /// The strings of an array, each with its place.
+    mutating func placedTexts(_ key: String) -> [(text: String, place: Place)] {
+        guard let node = take(key) else { return [] }
         guard case .array(let nodes) = node.value else {
-            return fault(key, "must be an array of strings, like [\"…\"], not \(node.kind)")
+            fault(key, "must be an array of strings, like [\"…\"], not \(node.kind)")
+            return []
         }
-        value = nodes.compactMap { node in
+        return nodes.compactMap { node in
             guard case .text(let text) = node.value else {
                 faults.add(node.place, full(key), "must hold strings only, not \(node.kind)")
                 return nil
             }
-            return expand(text, key)
+            return expand(text, key).map { ($0, node.place) }
+        }
+    }
+
+    func isEmptyArray(_ key: String) -> Bool {
+        if case .array(let nodes)? = members.first(where: { $0.key == key })?.node.value {
+            nodes.isEmpty
+        } else {
+            false
         }
     }
 
@@ -114,18 +129,21 @@ struct TableReader {
         value = integer
     }
 
+    /// One of some words; false when it is another.
+    @discardableResult
     mutating func choice<Choice: RawRepresentable & CaseIterable>(
         _ key: String,
         into value: inout Choice
-    ) where Choice.RawValue == String {
+    ) -> Bool where Choice.RawValue == String {
         var text = value.rawValue
         self.text(key, into: &text)
         if let choice = Choice(rawValue: text) {
             value = choice
-        } else {
-            let choices = Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
-            fault(key, "\"\(text)\" is none of \(choices)")
+            return true
         }
+        let choices = Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+        fault(key, "\"\(text)\" is none of \(choices)")
+        return false
     }
 
     /// A number of bytes: `"50KiB"`, or an integer.

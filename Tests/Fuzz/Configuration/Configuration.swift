@@ -12,9 +12,12 @@ public func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
             file: "fuzz",
             environment: { $0.isEmpty || $0.hasPrefix("AWS_") ? nil : $0 }
         )
-        // What is accepted can be run: a stream, an input with a pattern, sizes that fit each other.
+        // What is accepted can be run: a stream, an input with a pattern or an address, sizes that fit each other.
         precondition(configuration.outputs.count == 1 && !configuration.outputs[0].stream.text.isEmpty)
-        precondition(!configuration.inputs.isEmpty && configuration.inputs.allSatisfy { !$0.paths.isEmpty })
+        precondition(!configuration.inputs.isEmpty)
+        precondition(
+            configuration.inputs.allSatisfy { input in input.socket.map { !$0.listen.isEmpty } ?? !input.paths.isEmpty }
+        )
         precondition(configuration.inputs.allSatisfy { $0.maxRecord >= 1 })
     } catch {
         precondition(!error.faults.isEmpty)
