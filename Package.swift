@@ -39,7 +39,7 @@ let package = Package(
         .target(
             name: "LocalKinesis",
             dependencies: [
-                "Kinesis", "Bytes", "CTLS",
+                "Kinesis", "Platform", "Bytes", "CTLS",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -54,7 +54,7 @@ let package = Package(
         ),
         .target(
             name: "Platform",
-            dependencies: ["Bytes", "CLinux", "CCurl", "CZlib", "CPCRE2"],
+            dependencies: ["Bytes", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2"],
             swiftSettings: strict
         ),
         .target(name: "Bytes", dependencies: ["CCRC32C"], swiftSettings: strict),
@@ -155,7 +155,8 @@ let package = Package(
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
-        "Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C", "CZlib", "CPCRE2",
+        "Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C", "CTLS", "CZlib",
+        "CPCRE2",
     ]
     package.dependencies = []
     package.products = []
@@ -177,7 +178,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     }
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
-        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CZlib", "CPCRE2", "COpenSSL",
+        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2", "COpenSSL",
         "CProtobufC",
         "CAggregate", "CCRC32C",
     ]
@@ -193,6 +194,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     package.targets += [
         fuzz("CBOR", of: ["Kinesis", "Bytes"]),
         fuzz("Configuration", of: ["Agent", "Kinesis"]),
+        fuzz("Framer", of: ["Agent"]),
         fuzz("Deaggregator", of: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"]),
         fuzz("JSON", of: ["Kinesis", "Bytes"]),
         .target(name: "CFuzzStart", path: "Tests/Fuzz/Start"),

@@ -37,6 +37,8 @@ public final class Agent: Sendable {
         case otherAgent(stateDirectory: String, pid: Int32?)
         case newerState(path: String, version: Int)
         case spool(String)
+        /// An input cannot listen.
+        case socket(String, isPermission: Bool)
         case system(SystemError)
 
         public var description: String {
@@ -49,7 +51,7 @@ public final class Agent: Sendable {
             case .newerState(let path, let version):
                 "\(path) was written by a newer penstock (version \(version)): install that one again, or move the file away"
                     + " and read every file by start_at"
-            case .spool(let fault): fault
+            case .spool(let fault), .socket(let fault, _): fault
             case .system(let error): "\(error)"
             }
         }
@@ -72,7 +74,19 @@ public final class Agent: Sendable {
         let lock = try Self.lock(folder)
         let checkpoints = try Self.loadCheckpoints(folder, log)
         Machine.raiseDescriptorLimit()
-        let inputs = configuration.activeInputs
+        // Who reads once does not wait for senders.
+        let inputs = configuration.activeInputs.filter { !once || $0.socket == nil }
+        let sockets = SocketRegistry()
+        let streams: [String: StreamSockets]
+        do { streams = try sockets.streams(of: inputs) } catch {
+            throw .socket("\(error)", isPermission: error.isPermission)
+        }
+        for socket in sockets.unclaimed(by: inputs) {
+            log.warning(
+                "a socket that was passed belongs to no input: name it like one (FileDescriptorName=), or list its address",
+                metadata: ["name": "\(socket.name)", "address": "\(socket.place)"]
+            )
+        }
         let parts: (feeds: [Feed], laneBell: Doorbell, ended: Doorbell, bell: Doorbell)
         do throws(SystemError) {
             let laneBell = try Doorbell()
@@ -99,6 +113,8 @@ public final class Agent: Sendable {
                 checkpoints: checkpoints,
                 ledger: ledger,
                 spool: spool,
+                sockets: sockets,
+                streams: streams,
                 counters: counters,
                 log: log
             )

@@ -117,6 +117,7 @@ struct Lane: ~Copyable {
             end = isDone(.now)
             if end == nil, !drained { sleep() }
         }
+        for port in ports { port.feed.abandon() }
         saveRest(.now)
         backlog.stop(pool)
         if case .gaveUp = end!, isAllSettled { end = .spooled }

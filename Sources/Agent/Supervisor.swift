@@ -16,12 +16,15 @@ struct Supervisor {
     let checkpoints: Checkpoints
     let ledger: Ledger
     let spool: Spool
+    let sockets: SocketRegistry
     let counters: Counters
     let log: Logger
 
     /// Collectors, each with its thread.
     private var collectors: [(feed: Feed, thread: Thread)] = []
     private var isStopping = false
+    /// What the inputs of streams listen on, by their names.
+    private var streams: [String: StreamSockets]
 
     /// Holds the longest record twice, as its entries must.
     private static let ringBytes = 2 << 20
@@ -41,13 +44,15 @@ struct Supervisor {
         checkpoints: Checkpoints,
         ledger: Ledger,
         spool: Spool,
+        sockets: SocketRegistry,
+        streams: [String: StreamSockets],
         counters: Counters,
         log: Logger
     ) {
         (self.configuration, self.once, self.endpoint, self.credentials) = (configuration, once, endpoint, credentials)
         (self.control, self.bell, self.laneBell) = (control, bell, laneBell)
         (self.checkpoints, self.ledger, self.spool) = (checkpoints, ledger, spool)
-        (self.counters, self.log) = (counters, log)
+        (self.sockets, self.streams, self.counters, self.log) = (sockets, streams, counters, log)
     }
 
     private var output: Configuration.Output { configuration.outputs[0] }
@@ -109,11 +114,27 @@ struct Supervisor {
     private mutating func start(_ feeds: [Feed]) {
         let (once, checkpoints, counters, log) = (once, checkpoints, counters, log)
         collectors += feeds.map { feed in
+            if let sockets = streams[feed.input.name], feed.input.hasStreams { return (feed, stream(feed, sockets)) }
             let thread = Thread("collect-\(feed.input.name)") {
                 var collector = FileCollector(feed, once: once, checkpoints: checkpoints, counters: counters, log: log)
                 collector.run()
             }
             return (feed, thread)
+        }
+    }
+
+    private func stream(_ feed: Feed, _ sockets: StreamSockets) -> Thread {
+        let (counters, log) = (StreamCounters(), log)
+        // Behind those of files, which count from 1.
+        let source = 0x8000_0000 | UInt32(ledger.number(of: feed.input.name))
+        return Thread("stream-\(feed.input.name)") {
+            do throws(SystemError) {
+                var collector = try StreamCollector(feed, sockets, source: source, counters: counters, log: log)
+                collector.run()
+            } catch {
+                log.error("an input cannot wait for its senders", metadata: ["reason": "\(error)"])
+                feed.end()
+            }
         }
     }
 
@@ -199,10 +220,15 @@ struct Supervisor {
         let ending = collectors.filter { collector in !kept.contains { $0.feed === collector.feed } }
         let beginning = next.activeInputs.filter { input in !kept.contains { $0.feed.input.isSame(as: input) } }
         let feeds: [Feed]
-        do { feeds = try Self.feeds(beginning, laneBell: laneBell) } catch {
+        let begun: [String: StreamSockets]
+        do {
+            begun = try sockets.streams(of: beginning, beside: configuration.activeInputs)
+            feeds = try Self.feeds(beginning, laneBell: laneBell)
+        } catch {
             log.error("the configuration cannot be taken on", metadata: ["reason": "\(error)"])
             return
         }
+        for collector in kept { renewCertificates(of: collector.feed.input.name) }
         let isOtherCaller = configuration.outputs[0].callsOtherwise(than: next.outputs[0])
         configuration = next
         spool.limit(to: .init(maxSize: output.spool.maxSize, keepFree: output.spool.keepFree))
@@ -220,11 +246,23 @@ struct Supervisor {
         for collector in ending { collector.feed.stop() }
         for collector in ending { collector.thread.join() }
         collectors = kept
+        streams.merge(begun) { _, new in new }
         start(feeds)
+        streams = streams.filter { name, _ in next.activeInputs.contains { $0.name == name && $0.hasStreams } }
+        sockets.close(allBut: next.activeInputs)
         log.notice(
             "another configuration is taken on",
             metadata: ["inputs_ended": "\(ending.count)", "inputs_begun": "\(feeds.count)"]
         )
+    }
+
+    private func renewCertificates(of input: String) {
+        do { try streams[input]?.certificates?.reload() } catch {
+            log.error(
+                "a certificate cannot be renewed, the old one stays",
+                metadata: ["input": "\(input)", "reason": "\(error)"]
+            )
+        }
     }
 }
 

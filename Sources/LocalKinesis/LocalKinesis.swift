@@ -3,6 +3,7 @@ public import Kinesis
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
+internal import Platform
 internal import Synchronization
 
 /// A Kinesis of one's own: an HTTP server that answers as Amazon Kinesis Data Streams does, and keeps everything in

@@ -1,43 +1,9 @@
 internal import CTLS
 internal import NIOCore
+internal import Platform
 
 // TLS by the OpenSSL that is there for signatures anyway, between memory and memory: sockets stay with NIO. A library of
 // TLS that is linked in would be another one to keep patched.
-
-/// A certificate and its key, for any number of connections on any thread.
-@safe final class TLSIdentity: Sendable {
-    /// Counts its references by itself, with atomics.
-    fileprivate nonisolated(unsafe) let context: OpaquePointer
-
-    struct Fault: Error {
-        /// The file that cannot be used.
-        var path: String
-        var reason: String
-    }
-
-    /// Reads both from PEM files.
-    init(chain: String, key: String) throws(Fault) {
-        guard let context = unsafe SSL_CTX_new(TLS_server_method()) else {
-            throw Fault(path: chain, reason: Self.reason())
-        }
-        unsafe self.context = unsafe context
-        guard unsafe ctls_set_minimum(context, ctls_tls12()) == 1,
-            unsafe SSL_CTX_use_certificate_chain_file(context, chain) == 1
-        else { throw Fault(path: chain, reason: Self.reason()) }
-        guard unsafe SSL_CTX_use_PrivateKey_file(context, key, ctls_pem()) == 1,
-            unsafe SSL_CTX_check_private_key(context) == 1
-        else { throw Fault(path: key, reason: Self.reason()) }
-    }
-
-    deinit { unsafe SSL_CTX_free(context) }
-
-    /// What OpenSSL complains about.
-    private static func reason() -> String {
-        let code = ERR_get_error()
-        ERR_clear_error()
-        return unsafe ERR_reason_error_string(code).map { unsafe String(cString: $0) } ?? "unusable"
-    }
-}
 
 /// Says to a connection that ends that its other end shall see a reset, not a farewell.
 struct ConnectionReset: Sendable {}

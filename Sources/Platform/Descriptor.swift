@@ -21,7 +21,7 @@ public struct FileStatus: Equatable, Sendable {
     /// When its content last changed, by the wall clock in nanoseconds: to compare with another file's, no more.
     public var modified: Int64
 
-    public enum Kind: Sendable { case regular, folder, other }
+    public enum Kind: Sendable { case regular, folder, socket, other }
 
     /// Follows symbolic links.
     public init(of path: String) throws(SystemError) {
@@ -33,7 +33,7 @@ public struct FileStatus: Equatable, Sendable {
     private init(_ file: clinux_file) {
         (device, inode, size, links) = (file.device, file.inode, file.size, file.links)
         modified = file.modified
-        kind = file.kind == 1 ? .regular : file.kind == 2 ? .folder : .other
+        kind = file.kind == 1 ? .regular : file.kind == 2 ? .folder : file.kind == 3 ? .socket : .other
     }
 
     init(of descriptor: borrowing Descriptor, _ path: String) throws(SystemError) {

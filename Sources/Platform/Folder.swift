@@ -177,7 +177,7 @@ public enum Folder {
 
 /// A file that one process at a time holds locked; the lock ends with the process, however it ends.
 public struct LockFile: ~Copyable, Sendable {
-    private let descriptor: Descriptor
+    let descriptor: Descriptor
 
     /// Takes the lock and writes this process's number into the file.
     ///

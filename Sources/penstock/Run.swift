@@ -41,6 +41,9 @@ struct Run: ParsableCommand {
             )
         } catch {
             StandardError.write("penstock: \(error)\n")
+            if case .socket(_, let isPermission) = error {
+                throw isPermission ? Exit.noPermission : Exit.badConfiguration
+            }
             throw Exit.cannotWrite
         }
         log.notice(
@@ -59,6 +62,8 @@ struct Run: ParsableCommand {
             }
             do throws(Faults) {
                 let next = try Configuration(file: source.path)
+                let unusable = next.unusableFiles(in: source.path)
+                if !unusable.isEmpty { throw Faults(faults: unusable) }
                 lines.level = next.agent.logLevel.level
                 agent.reload(next)
             } catch {
@@ -144,7 +149,12 @@ struct ConfigurationOption: ParsableArguments {
 
     /// Reads the file; prints every fault and exits with 78 when there are any.
     func load() throws -> Configuration {
-        do { return try Configuration(file: path) } catch {
+        do throws(Faults) {
+            let configuration = try Configuration(file: path)
+            let unusable = configuration.unusableFiles(in: path)
+            if !unusable.isEmpty { throw Faults(faults: unusable) }
+            return configuration
+        } catch {
             for fault in error.faults { StandardError.write("\(fault)\n") }
             throw Exit.badConfiguration
         }

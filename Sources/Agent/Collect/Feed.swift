@@ -16,6 +16,9 @@ package final class Feed: Sendable {
     package let isFinished = Atomic<Bool>(false)
     /// Set when the collector shall stop reading.
     package let isStopping = Atomic<Bool>(false)
+    /// Set when the lane has ended: nothing will be taken out of the ring any more.
+    private let abandoned = Atomic<Bool>(false)
+    package var isAbandoned: Bool { abandoned.load(ordering: .acquiring) }
     /// Set when another configuration has taken the feed's place, or has none for it.
     private let retired = Atomic<Bool>(false)
     package var isRetired: Bool { retired.load(ordering: .acquiring) }
@@ -36,6 +39,18 @@ package final class Feed: Sendable {
     package func announceRoom(_ reader: borrowing RingReader) {
         guard bell.isOwnerAsleep, isWaitingForRoom.load(ordering: .relaxed), reader.isHalfFree else { return }
         bell.ring()
+    }
+
+    /// Says that nothing will be written any more.
+    package func end() {
+        isFinished.store(true, ordering: .releasing)
+        laneBell.ring()
+    }
+
+    /// Says that the lane has ended, so that a collector does not wait for it.
+    package func abandon() {
+        abandoned.store(true, ordering: .releasing)
+        bell.ringAlways()
     }
 
     /// Asks the collector to stop reading.

@@ -418,7 +418,7 @@ struct FileFinder: ~Copyable {
             case .folder:
                 faults.tell(path, "is a folder: match the files in it, like \(path)/*")
                 return nil
-            case .other:
+            case .socket, .other:
                 faults.tell(path, "is not a regular file, and cannot be tailed")
                 return nil
             case .regular: break

@@ -168,4 +168,6 @@ public struct Fault: Error, Equatable, Sendable, CustomStringConvertible {
 /// Every fault of a configuration.
 public struct Faults: Error, Equatable, Sendable {
     public var faults: [Fault]
+
+    public init(faults: [Fault]) { self.faults = faults }
 }

@@ -50,7 +50,7 @@ static int describe(int failed, const struct stat *s, struct clinux_file *out) {
     out->size = s->st_size < 0 ? 0 : (uint64_t)s->st_size;
     out->links = s->st_nlink;
     out->modified = (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec;
-    out->kind = S_ISREG(s->st_mode) ? 1 : S_ISDIR(s->st_mode) ? 2 : 0;
+    out->kind = S_ISREG(s->st_mode) ? 1 : S_ISDIR(s->st_mode) ? 2 : S_ISSOCK(s->st_mode) ? 3 : 0;
     return 0;
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include "sockets.h"
 #include <stdint.h>
 
 // What Glibc's Swift module leaves out or hides behind variadic calls and macros. Each returns -errno on failure.
@@ -29,7 +30,7 @@ struct clinux_file {
     uint64_t links;
     /// Nanoseconds since 1970.
     int64_t modified;
-    /// 1 a regular file, 2 a folder, 0 anything else.
+    /// 1 a regular file, 2 a folder, 3 a socket, 0 anything else.
     int kind;
 };
 int clinux_stat(const char *path, struct clinux_file *out);
