@@ -11,7 +11,7 @@ SOAK ?= 3600
 
 # Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
-APT_TESTS := python3-venv openssl logrotate
+APT_TESTS := python3-venv openssl logrotate valgrind binutils
 
 .PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench fleet format lint proto clean
 
@@ -66,6 +66,8 @@ bench: deps
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
+	$(BUILD) --product syslog-benchmark
+	$(PYTHON) benchmarks/Syslog/run.py
 
 # A thousand agents on one stream, simulated; writes benchmarks/results/fleet.*, which are committed.
 fleet: deps

@@ -33,7 +33,9 @@ let package = Package(
         ),
         .target(
             name: "Agent",
-            dependencies: ["Kinesis", "Platform", "Bytes", "CTOML", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "Kinesis", "Platform", "Bytes", "CText", "CTOML", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: strict
         ),
         .target(
@@ -68,6 +70,15 @@ let package = Package(
             swiftSettings: strict
         ),
 
+        // Run under callgrind by benchmarks/Syslog/run.py.
+        .executableTarget(
+            name: "syslog-benchmark",
+            dependencies: ["Agent", "Bytes"],
+            path: "benchmarks/Syslog",
+            exclude: ["run.py"],
+            swiftSettings: strict
+        ),
+
         // A fleet on one stream, simulated; measured by benchmarks/Fleet/run.py.
         .target(
             name: "Fleet",
@@ -91,6 +102,7 @@ let package = Package(
             exclude: ["aggregate.proto"]
         ),
         .target(name: "CCRC32C", path: "Sources/C/CRC32C"),
+        .target(name: "CText", path: "Sources/C/Text"),
         .target(name: "CTOML", path: "Sources/C/TOML"),
         .systemLibrary(
             name: "CCurl",
@@ -178,7 +190,8 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     }
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
-        "Agent", "Platform", "Kinesis", "Bytes", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2", "COpenSSL",
+        "Agent", "Platform", "Kinesis", "Bytes", "CText", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2",
+        "COpenSSL",
         "CProtobufC",
         "CAggregate", "CCRC32C",
     ]
@@ -197,6 +210,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
         fuzz("Framer", of: ["Agent"]),
         fuzz("Deaggregator", of: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"]),
         fuzz("JSON", of: ["Kinesis", "Bytes"]),
+        fuzz("Syslog", of: ["Agent", "Kinesis", "Bytes"]),
         .target(name: "CFuzzStart", path: "Tests/Fuzz/Start"),
     ]
     for target in package.targets where target.type == .regular || target.type == .executable {

@@ -1,0 +1,50 @@
+#pragma once
+#include <stddef.h>
+
+/// Copies the bytes that a JSON string holds as they are, ASCII without controls, quotes and backslashes, up to the first
+/// other one; returns how many.
+///
+/// May write anything to the rest of `to`, which has room for `count`; the two do not overlap.
+size_t ctext_copy_plain(void *to, const void *from, size_t count);
+/// The same, never by the processor's wide instructions: to compare with.
+size_t ctext_copy_plain_portable(void *to, const void *from, size_t count);
+
+/// Sixteen bytes; Swift's SIMD16<UInt8>.
+typedef unsigned char ctext_block __attribute__((ext_vector_type(16)));
+typedef signed char ctext_signed_block __attribute__((ext_vector_type(16)));
+/// What comparing two blocks gives: all bits of a byte, or none.
+typedef char ctext_result __attribute__((ext_vector_type(16)));
+
+/// A bit for each byte of a comparison's result that is true.
+static inline unsigned ctext_bits(ctext_result result) {
+#if defined(__x86_64__)
+    return (unsigned)__builtin_ia32_pmovmskb128(result);
+#else
+    unsigned bits = 0;
+    for (int at = 0; at < 16; at++) bits |= (unsigned)(result[at] & 1) << at;
+    return bits;
+#endif
+}
+
+/// A bit for each byte that a JSON string does not hold as it is.
+static inline unsigned ctext_not_plain(ctext_block bytes) {
+    // Read as signed, bytes of 0x80 and more are below a space as controls are.
+    ctext_result low = (ctext_signed_block)bytes < 0x20;
+    return ctext_bits(low | (bytes == '"') | (bytes == '\\'));
+}
+
+/// A bit for each control character and space.
+static inline unsigned ctext_stops(ctext_block bytes) { return ctext_bits(bytes <= 0x20); }
+
+/// The same, and for each of two bytes.
+static inline unsigned ctext_stops_and(ctext_block bytes, unsigned char one, unsigned char two) {
+    return ctext_bits((bytes <= 0x20) | (bytes == one) | (bytes == two));
+}
+
+/// A bit for each of two bytes.
+static inline unsigned ctext_either(ctext_block bytes, unsigned char one, unsigned char two) {
+    return ctext_bits((bytes == one) | (bytes == two));
+}
+
+/// A bit for each control character.
+static inline unsigned ctext_controls(ctext_block bytes) { return ctext_bits(bytes < 0x20); }
