@@ -39,6 +39,8 @@ public final class Agent: Sendable {
         case spool(String)
         /// An input cannot listen.
         case socket(String, isPermission: Bool)
+        /// Sockets have no end that could be read to.
+        case onceWithSockets([String])
         case system(SystemError)
 
         public var description: String {
@@ -52,6 +54,9 @@ public final class Agent: Sendable {
                 "\(path) was written by a newer penstock (version \(version)): install that one again, or move the file away"
                     + " and read every file by start_at"
             case .spool(let fault), .socket(let fault, _): fault
+            case .onceWithSockets(let inputs):
+                "--once reads to an end, which sockets do not have: leave it out, or name inputs of files alone in `from` of "
+                    + "the output (sockets: \(inputs.joined(separator: ", ")))"
             case .system(let error): "\(error)"
             }
         }
@@ -71,11 +76,12 @@ public final class Agent: Sendable {
         log: Logger
     ) throws(StartFault) {
         let folder = configuration.agent.stateDirectory
+        let inputs = configuration.activeInputs
+        let withSockets = inputs.filter { $0.socket != nil }
+        if once, !withSockets.isEmpty { throw .onceWithSockets(withSockets.map(\.name)) }
         let lock = try Self.lock(folder)
         let checkpoints = try Self.loadCheckpoints(folder, log)
         Machine.raiseDescriptorLimit()
-        // Who reads once does not wait for senders.
-        let inputs = configuration.activeInputs.filter { !once || $0.socket == nil }
         let sockets = SocketRegistry()
         let streams: [String: StreamSockets]
         do { streams = try sockets.streams(of: inputs) } catch {
@@ -90,8 +96,11 @@ public final class Agent: Sendable {
         let parts: (feeds: [Feed], laneBell: Doorbell, ended: Doorbell, bell: Doorbell)
         do throws(SystemError) {
             let laneBell = try Doorbell()
-            parts = (try Supervisor.feeds(inputs, laneBell: laneBell), laneBell, try Doorbell(), try Doorbell())
+            parts = (
+                try Supervisor.feeds(inputs, checkpoints, laneBell: laneBell), laneBell, try Doorbell(), try Doorbell()
+            )
         } catch { throw .system(error) }
+        let open = try Self.open(parts.feeds, sockets)
         (ended, supervisorBell, ending) = (parts.ended, parts.bell, Ending())
         control = LaneControl(once: once, patience: configuration.agent.shutdownTimeout, ended: parts.bell)
 
@@ -118,7 +127,7 @@ public final class Agent: Sendable {
                 counters: counters,
                 log: log
             )
-            let isWritten = supervisor.run(parts.feeds)
+            let isWritten = supervisor.run(parts.feeds, open)
             lockHolder.release()
             ending.end.withLock { end in
                 switch control.end {
@@ -173,6 +182,17 @@ public final class Agent: Sendable {
             case .system(let error): throw .stateDirectory(error)
             }
         }
+    }
+
+    /// Opens every socket of datagrams, for each feed its own: who starts an agent shall hear of what cannot be had.
+    private static func open(_ feeds: [Feed], _ sockets: SocketRegistry) throws(StartFault) -> [[OpenSocket]] {
+        var open: [[OpenSocket]] = []
+        for feed in feeds {
+            do { open.append(try OpenSocket.all(of: feed, sockets.matching(feed.input))) } catch {
+                throw .socket("\(error)", isPermission: error.isPermission)
+            }
+        }
+        return open
     }
 
     private static func loadCheckpoints(_ folder: String, _ log: Logger) throws(StartFault) -> Checkpoints {

@@ -130,9 +130,9 @@ struct Lane: ~Copyable {
     ///
     /// True when there was something.
     private mutating func drainRings(_ now: ContinuousClock.Instant) -> Bool {
-        guard let staging, hasRoom(now) else { return false }
+        guard let staging else { return false }
         var drained = 0
-        for port in ports {
+        for port in ports where hasRoom(for: port.feed.part, now) {
             let taken = drain(port, into: staging, now)
             guard taken > 0 else { continue }
             drained += taken
@@ -157,6 +157,23 @@ struct Lane: ~Copyable {
                     aggregator.take(
                         lines: payload,
                         under: keys.key(of: entry.source),
+                        source: entry.source,
+                        position: entry.first,
+                        receipt: now,
+                        into: &batcher
+                    )
+                case .records:
+                    aggregator.take(
+                        records: payload,
+                        under: keys.key(of: entry.source),
+                        source: entry.source,
+                        position: entry.first,
+                        receipt: now,
+                        into: &batcher
+                    )
+                case .keyed:
+                    aggregator.take(
+                        keyed: payload,
                         source: entry.source,
                         position: entry.first,
                         receipt: now,
@@ -201,9 +218,18 @@ struct Lane: ~Copyable {
         )
     }
 
-    /// Whether more may be taken in: what can be sent soon is enough, whatever the memory.
-    private func hasRoom(_ now: ContinuousClock.Instant) -> Bool {
-        guard let staging, pool.used + backlog.bytesBuried < budget else { return false }
+    /// Whether more may be taken in.
+    ///
+    /// What can be sent soon is enough, whatever the memory, where a source can wait. When memory is tight files wait first,
+    /// then streams, so that there is some for datagrams, which cannot.
+    private func hasRoom(for part: Feed.Part, _ now: ContinuousClock.Instant) -> Bool {
+        guard let staging else { return false }
+        let used = pool.used + backlog.bytesBuried
+        switch part {
+        case .udp, .unixgram: return used < budget
+        case .files: guard used < (hasSockets ? budget / 4 * 2 : budget) else { return false }
+        case .streams: guard used < (hasDatagrams ? budget / 4 * 3 : budget) else { return false }
+        }
         // What the spool is to take has to be read first.
         if breaker.isFailing || isStopping { return staging.batcher.bytes < 4 * output.callMaxSize }
         return !staging.batcher.isSupplied(now: now)
@@ -214,6 +240,9 @@ struct Lane: ~Copyable {
         let perShard = (staging?.map.count ?? 0) * Staging.bytesPerShard
         return max(memoryBudget - perShard, memoryBudget / 4)
     }
+
+    private var hasSockets: Bool { ports.contains { $0.feed.part != .files } }
+    private var hasDatagrams: Bool { ports.contains { $0.feed.part.isOfDatagrams } }
 
     // MARK: aggregator → batcher → call
 
@@ -285,13 +314,18 @@ struct Lane: ~Copyable {
         if let closesAt, now >= closesAt {
             spillAll(now)
         } else if let since = breaker.failingSince {
-            let mayWait = hasRoom(now) && !isStopping && now - since < Self.spillGrace
+            let mayWait = hasRoom(for: .files, now) && !isStopping && now - since < Self.spillGrace
             // In order, the oldest of all is what to probe with: it comes back from the spool.
             let kept = isStopping || output.ordered ? 0 : output.callMaxSize
             if !mayWait { backlog.spill(.all(but: kept), of: &staging.batcher) }
         } else {
             // A shard that takes nothing must not hold the memory that the others need; in order it holds up the rest.
             if !output.ordered { backlog.spill(.excess(above: budget / 2, now: now), of: &staging.batcher) }
+            // Nor may what comes faster than the stream takes it, from those who cannot wait.
+            if hasDatagrams, pool.used > budget / 8 * 5 {
+                let surplus = pool.used - budget / 2
+                backlog.spill(.all(but: max(output.callMaxSize, staging.batcher.bytes - surplus)), of: &staging.batcher)
+            }
             backlog.tellWhenDelivered()
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder
@@ -562,7 +596,9 @@ struct Lane: ~Copyable {
         bell.prepareToSleep()
         let now = ContinuousClock.now
         var wake = now + .seconds(60)
-        if control.hasUpdate || (hasRoom(now) && hasEntries) { wake = now }
+        if control.hasUpdate || ports.contains(where: { !$0.reader.isEmpty && hasRoom(for: $0.feed.part, now) }) {
+            wake = now
+        }
         let flush = noMoreWillCome
         if let staging {
             // The last collector has ended since the last look.
@@ -589,8 +625,6 @@ struct Lane: ~Copyable {
         caller.wait(for: bell, atMost: max(.zero, wake - now))
         bell.wake()
     }
-
-    private var hasEntries: Bool { ports.contains { !$0.reader.isEmpty } }
 
     /// Everything that was read is in Kinesis, in the spool, or among the dead letters.
     private var isAllSettled: Bool { noMoreWillCome && backlog.isIdle && ledger.total(.inFlight) == .init() }

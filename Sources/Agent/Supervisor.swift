@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Logging
 import Platform
@@ -26,8 +27,6 @@ struct Supervisor {
     /// What the inputs of streams listen on, by their names.
     private var streams: [String: StreamSockets]
 
-    /// Holds the longest record twice, as its entries must.
-    private static let ringBytes = 2 << 20
     /// What the process takes beside rings and aggregates: its code, libcurl's buffers, the state.
     private static let baseMemory = 32 << 20
     private static let checkpointPeriod: Duration = .seconds(1)
@@ -61,8 +60,8 @@ struct Supervisor {
     /// Runs the agent, from its first thread to its last checkpoint.
     ///
     /// - Returns: whether the last state was written.
-    mutating func run(_ feeds: [Feed]) -> Bool {
-        start(feeds)
+    mutating func run(_ feeds: [Feed], _ open: [[OpenSocket]]) -> Bool {
+        start(feeds, open)
         let lane = startLane(feeds)
         // A change is written at once, but no more than once a period, and sooner only for new files; without changes this
         // thread sleeps.
@@ -104,32 +103,71 @@ struct Supervisor {
 
     // MARK: threads
 
-    /// A feed for each input.
-    static func feeds(_ inputs: [Configuration.Input], laneBell: Doorbell) throws(SystemError) -> [Feed] {
+    /// Feeds for the inputs: one of an input's files, one for each thread that reads its sockets.
+    static func feeds(
+        _ inputs: [Configuration.Input],
+        _ checkpoints: Checkpoints,
+        laneBell: Doorbell
+    ) throws(SystemError) -> [Feed] {
         var feeds: [Feed] = []
-        for input in inputs { feeds.append(try Feed(input, ringBytes: Self.ringBytes, laneBell: laneBell)) }
+        for input in inputs {
+            guard let settings = input.socket else {
+                feeds.append(try Feed(input, laneBell: laneBell))
+                continue
+            }
+            for part in settings.parts {
+                let source = checkpoints.addSocket(input.name)
+                feeds.append(try Feed(input, part, source: source, laneBell: laneBell))
+            }
+        }
         return feeds
     }
 
-    private mutating func start(_ feeds: [Feed]) {
-        let (once, checkpoints, counters, log) = (once, checkpoints, counters, log)
-        collectors += feeds.map { feed in
-            if let sockets = streams[feed.input.name], feed.input.hasStreams { return (feed, stream(feed, sockets)) }
-            let thread = Thread("collect-\(feed.input.name)") {
-                var collector = FileCollector(feed, once: once, checkpoints: checkpoints, counters: counters, log: log)
-                collector.run()
+    /// - Parameter open: each feed's sockets of datagrams that are open already.
+    private mutating func start(_ feeds: [Feed], _ open: [[OpenSocket]] = []) {
+        let (once, checkpoints, ledger, counters, log) = (once, checkpoints, ledger, counters, log)
+        for (index, feed) in feeds.enumerated() {
+            feed.keys = output.partitionKey.keying(of: feed.input)
+            let open = open.indices.contains(index) ? open[index] : []
+            let thread: Thread
+            switch feed.part {
+            case .files:
+                thread = Thread("collect-\(feed.input.name)") {
+                    var collector = FileCollector(
+                        feed,
+                        once: once,
+                        checkpoints: checkpoints,
+                        counters: counters,
+                        log: log
+                    )
+                    collector.run()
+                }
+            case .streams: thread = stream(feed, streams[feed.input.name]!)
+            case .udp, .unixgram:
+                let settings = feed.input.socket!
+                let passed = sockets.matching(feed.input)
+                thread = Thread("collect-\(feed.input.name)") {
+                    var collector = DatagramCollector(
+                        feed,
+                        settings,
+                        sockets: open,
+                        passed: passed,
+                        ledger: ledger,
+                        counters: counters,
+                        log: log
+                    )
+                    collector.run()
+                }
             }
-            return (feed, thread)
+            collectors.append((feed, thread))
         }
     }
 
     private func stream(_ feed: Feed, _ sockets: StreamSockets) -> Thread {
         let (counters, log) = (StreamCounters(), log)
-        // Behind those of files, which count from 1.
-        let source = 0x8000_0000 | UInt32(ledger.number(of: feed.input.name))
         return Thread("stream-\(feed.input.name)") {
             do throws(SystemError) {
-                var collector = try StreamCollector(feed, sockets, source: source, counters: counters, log: log)
+                var collector = try StreamCollector(feed, sockets, source: feed.source, counters: counters, log: log)
                 collector.run()
             } catch {
                 log.error("an input cannot wait for its senders", metadata: ["reason": "\(error)"])
@@ -141,7 +179,7 @@ struct Supervisor {
     private func startLane(_ feeds: [Feed]) -> Thread {
         let (output, checkpoints, ledger, spool) = (output, checkpoints, ledger, spool)
         let (control, counters, log, bell) = (control, counters, log, laneBell)
-        let (caller, memory) = (caller(), memory(for: feeds.count))
+        let (caller, memory) = (caller(), memory(for: feeds))
         let path = ShardMapFile.path(folder, output.name)
         return Thread("penstock-lane") {
             var lane = Lane(
@@ -170,8 +208,9 @@ struct Supervisor {
     }
 
     /// What is left for aggregates.
-    private func memory(for feeds: Int) -> Int {
-        max(16 << 20, configuration.agent.memoryLimit - feeds * Self.ringBytes - Self.baseMemory)
+    private func memory(for feeds: [Feed]) -> Int {
+        let rings = feeds.reduce(0) { $0 + $1.ring.capacity }
+        return max(16 << 20, configuration.agent.memoryLimit - rings - Self.baseMemory)
     }
 
     /// Makes the caller, in the thread that will own it.
@@ -223,7 +262,7 @@ struct Supervisor {
         let begun: [String: StreamSockets]
         do {
             begun = try sockets.streams(of: beginning, beside: configuration.activeInputs)
-            feeds = try Self.feeds(beginning, laneBell: laneBell)
+            feeds = try Self.feeds(beginning, checkpoints, laneBell: laneBell)
         } catch {
             log.error("the configuration cannot be taken on", metadata: ["reason": "\(error)"])
             return
@@ -239,7 +278,7 @@ struct Supervisor {
                 added: feeds,
                 output: output,
                 caller: isOtherCaller ? caller() : nil,
-                memoryBudget: memory(for: kept.count + feeds.count)
+                memoryBudget: memory(for: kept.map(\.feed) + feeds)
             )
         )
         laneBell.ringAlways()
@@ -247,6 +286,7 @@ struct Supervisor {
         for collector in ending { collector.thread.join() }
         collectors = kept
         streams.merge(begun) { _, new in new }
+        for collector in kept { collector.feed.keys = output.partitionKey.keying(of: collector.feed.input) }
         start(feeds)
         streams = streams.filter { name, _ in next.activeInputs.contains { $0.name == name && $0.hasStreams } }
         sockets.close(allBut: next.activeInputs)
@@ -285,6 +325,30 @@ extension Configuration {
             ("outputs.\(mine.name).endpoint", (mine.endpoint == .embedded) != (other.endpoint == .embedded)),
         ]
         return keys.filter(\.1).map(\.0)
+    }
+}
+
+extension Configuration.SocketSettings {
+    /// The threads that read the input.
+    fileprivate var parts: [Feed.Part] {
+        var parts: [Feed.Part] = []
+        if listen.contains(where: { if case .udp = $0 { true } else { false } }) {
+            parts += (0..<readers).map { .udp(reader: $0) }
+        }
+        if listen.contains(where: { if case .unixgram = $0 { true } else { false } }) { parts.append(.unixgram) }
+        if listen.contains(where: { !$0.isDatagram }) { parts.append(.streams) }
+        return parts
+    }
+}
+
+extension Configuration.PartitionKey {
+    /// What a socket's collector puts in front of each record.
+    fileprivate func keying(of input: Configuration.Input) -> Feed.Keying {
+        switch self {
+        case .source: .peer
+        case .host: input.socket?.rules == .syslog ? .host : .none
+        case .spread, .random, .literal, .field: .none
+        }
     }
 }
 

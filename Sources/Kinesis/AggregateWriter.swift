@@ -105,35 +105,32 @@ public struct AggregateWriter: ~Copyable {
         return true
     }
 
-    /// Appends the lines of `block` from `offset` on, without their line ends, until the block ends or the aggregate is
-    /// full.
+    /// Appends the records of `block` from `offset` on until the block ends or the aggregate is full.
     ///
-    /// A line ends with LF; a CR before it belongs to the end. The inner loop of the agent: one search and one copy a
-    /// line, no call that is not inlined, no allocation.
+    /// The inner loop of the agent: one cut and one copy a record, no call that is not inlined, no allocation.
     /// - Parameters:
-    ///   - block: whole lines; a line end behind the last may be missing, as at the end of a file.
-    ///   - offset: where the next line starts; moved past those that were taken.
-    ///   - longest: bytes of a record at most; the loop stops before a longer line.
+    ///   - offset: where the next record starts; moved past those that were taken.
+    ///   - longest: bytes of a record at most; the loop stops before a longer one.
     ///   - source: the source the block came from.
-    ///   - position: the position of the block's first byte in it.
-    public mutating func appendLines(
-        of block: Span<UInt8>,
+    ///   - position: of the next record in it; moved past those that were taken.
+    mutating func append<Cut: RecordCut>(
+        _ block: Span<UInt8>,
+        as cut: Cut.Type,
         from offset: inout Int,
         longest: Int,
         under key: borrowing RecordKey,
         source: UInt32,
-        position: UInt64,
+        position: inout UInt64,
         receipt: ContinuousClock.Instant
-    ) -> LineStop {
+    ) -> BlockStop {
         var (partition, explicit) = indices(of: key)
         let start = offset
         let before = recordCount
-        var stop = LineStop.blockEnded
+        var stop = BlockStop.blockEnded
         while offset < block.count {
-            let end = block.firstOffset(of: 10, from: offset) ?? block.count
-            let count = end > offset && block[end - 1] == 13 ? end - 1 - offset : end - offset
+            let count = Cut.next(in: block, at: offset).data.count
             if count > longest {
-                stop = .longLine
+                stop = .longRecord
                 break
             }
             if isEmpty {
@@ -148,34 +145,55 @@ public struct AggregateWriter: ~Copyable {
                 add(key, &partition, &explicit)
             }
             let frame = Frame(partition!, key.explicitHashKey.isEmpty ? nil : explicit)
-            let taken = unsafe block.withUnsafeBytes { unsafe putLines($0, &offset, longest, frame) }
-            if !taken {
+            if !put(block, as: cut, &offset, longest, frame) {
                 stop = .aggregateFull
                 break
             }
         }
         if recordCount > before {
-            runs.add(
-                Run(
-                    source: source,
-                    first: position + UInt64(start),
-                    end: position + UInt64(offset),
-                    records: recordCount - before
-                )
-            )
+            let end = position + UInt64(offset - start - (recordCount - before) * Cut.head)
+            runs.add(Run(source: source, first: position, end: end, records: recordCount - before))
+            position = end
             updateCharge()
         }
         return stop
     }
 
-    /// Why `appendLines` stopped.
-    public enum LineStop: Equatable {
-        /// Every line was taken.
+    /// Appends the lines of `block` from `offset` on, without their line ends.
+    ///
+    /// - Parameters:
+    ///   - block: whole lines, as `LineCut` cuts them.
+    ///   - position: the position of the block's first byte in its source.
+    public mutating func appendLines(
+        of block: Span<UInt8>,
+        from offset: inout Int,
+        longest: Int,
+        under key: borrowing RecordKey,
+        source: UInt32,
+        position: UInt64,
+        receipt: ContinuousClock.Instant
+    ) -> BlockStop {
+        var next = position + UInt64(offset)
+        return append(
+            block,
+            as: LineCut.self,
+            from: &offset,
+            longest: longest,
+            under: key,
+            source: source,
+            position: &next,
+            receipt: receipt
+        )
+    }
+
+    /// Why a block was left.
+    public enum BlockStop: Equatable {
+        /// Every record was taken.
         case blockEnded
         /// Seal, and go on.
         case aggregateFull
-        /// The next line is longer than `longest`.
-        case longLine
+        /// The next record is longer than `longest`.
+        case longRecord
     }
 
     /// Ends the aggregate and starts the next; nil when it is empty.
@@ -358,28 +376,26 @@ extension AggregateWriter {
         userBytes += record.count
     }
 
-    /// Takes lines until the block ends, a line is longer than `longest`, or the aggregate is full, which it returns as
+    /// Takes records until the block ends, one is longer than `longest`, or the aggregate is full, which it returns as
     /// false.
-    @unsafe
-    private mutating func putLines(
-        _ block: UnsafeRawBufferPointer,
+    @inline(__always)
+    private mutating func put<Cut: RecordCut>(
+        _ block: Span<UInt8>,
+        as cut: Cut.Type,
         _ offset: inout Int,
         _ longest: Int,
         _ frame: Frame
     ) -> Bool {
         while offset < block.count {
-            let rest = unsafe UnsafeRawBufferPointer(rebasing: block[offset...])
-            let lineEnd = unsafe rest.firstOffset(of: 10)
-            let end = lineEnd ?? rest.count
-            let count = unsafe end > 0 && rest[end - 1] == 13 ? end - 1 : end
-            if count > longest { return true }
-            let cost = frame.size(of: count)
+            let (data, next) = Cut.next(in: block, at: offset)
+            if data.count > longest { return true }
+            let cost = frame.size(of: data.count)
             if recordCount > 0 {
                 if size + cost > maxSize || !hasRoomForRecord { return false }
             }
             reserve(cost)
-            unsafe put(UnsafeRawBufferPointer(rebasing: rest[..<count]), frame)
-            offset += lineEnd == nil ? end : end + 1
+            unsafe block.extracting(unchecked: data).withUnsafeBytes { unsafe put($0, frame) }
+            offset = next
         }
         return true
     }

@@ -48,6 +48,8 @@ public struct Aggregator: ~Copyable {
     private let shardKeys: [RecordKey]
     /// For placement by a field.
     private var fieldKeys: FieldKeys?
+    /// For keys that come with their records.
+    private var keys = RecentKeys()
     private let md5 = MD5()
     private var random: SplitMix64
     private var spread: Spread
@@ -112,36 +114,64 @@ public struct Aggregator: ~Copyable {
         receipt: ContinuousClock.Instant,
         into batcher: inout Batcher
     ) {
-        var offset = 0
+        take(block, as: LineCut.self, under: key, source, position, receipt, &batcher)
+    }
+
+    /// Takes the records of a block, each with its length in front (`RecordHead.counted` bytes).
+    ///
+    /// - Parameter position: of the first record in its source; the lengths do not count.
+    public mutating func take(
+        records block: Span<UInt8>,
+        under key: RecordKey?,
+        source: UInt32,
+        position: UInt64,
+        receipt: ContinuousClock.Instant,
+        into batcher: inout Batcher
+    ) {
+        take(block, as: CountedCut.self, under: key, source, position, receipt, &batcher)
+    }
+
+    private mutating func take<Cut: RecordCut>(
+        _ block: Span<UInt8>,
+        as cut: Cut.Type,
+        under key: RecordKey?,
+        _ source: UInt32,
+        _ start: UInt64,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        var (offset, position) = (0, start)
         let isEachPlaced = fieldKeys != nil || placement == .random
         while offset < block.count {
             if isEachPlaced {
-                takeOneLine(of: block, &offset, source, position, receipt, &batcher)
+                takeOne(of: block, as: cut, &offset, nil, source, &position, receipt, &batcher)
                 continue
             }
             let shard = key.map { map.index(of: $0.hash) } ?? roomiest(batcher, receipt)
             let wasEmpty = writers[shard].isEmpty
             if wasEmpty { limitSize(of: shard, batcher, receipt) }
             let before = (writers[shard].recordCount, writers[shard].userBytes)
-            let stop: AggregateWriter.LineStop
+            let stop: AggregateWriter.BlockStop
             if let key {
-                stop = writers[shard].appendLines(
-                    of: block,
+                stop = writers[shard].append(
+                    block,
+                    as: cut,
                     from: &offset,
                     longest: limits.record,
                     under: key,
                     source: source,
-                    position: position,
+                    position: &position,
                     receipt: receipt
                 )
             } else {
-                stop = writers[shard].appendLines(
-                    of: block,
+                stop = writers[shard].append(
+                    block,
+                    as: cut,
                     from: &offset,
                     longest: limits.record,
                     under: shardKeys[shard],
                     source: source,
-                    position: position,
+                    position: &position,
                     receipt: receipt
                 )
             }
@@ -151,8 +181,36 @@ public struct Aggregator: ~Copyable {
             switch stop {
             case .blockEnded: break
             case .aggregateFull: seal(shard, &batcher)
-            case .longLine: takeLongLine(of: block, &offset, key, source, position, receipt, &batcher)
+            case .longRecord: takeOne(of: block, as: cut, &offset, key, source, &position, receipt, &batcher)
             }
+        }
+    }
+
+    /// Takes the records of a block, each with its length, the length of its partition key, and that key in front
+    /// (`RecordHead.keyed` bytes and the key).
+    ///
+    /// - Parameter position: of the first record in its source; the heads and keys do not count.
+    public mutating func take(
+        keyed block: Span<UInt8>,
+        source: UInt32,
+        position: UInt64,
+        receipt: ContinuousClock.Instant,
+        into batcher: inout Batcher
+    ) {
+        var (offset, position) = (0, position)
+        while offset < block.count {
+            let (count, keyCount) = unsafe block.withUnsafeBytes {
+                (
+                    unsafe Int($0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)),
+                    unsafe Int($0.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self))
+                )
+            }
+            let start = offset + RecordHead.keyed
+            let end = position + UInt64(count)
+            let data = block.extracting(start + keyCount..<start + keyCount + count)
+            let key = placement == .key ? keys.key(of: block.extracting(start..<start + keyCount), md5) : nil
+            take(data, under: key, Run(source: source, first: position, end: end), receipt, &batcher)
+            (offset, position) = (start + keyCount + count, end)
         }
     }
 
@@ -206,58 +264,51 @@ public struct Aggregator: ~Copyable {
         if writers[shard].recordCount == 1, writers[shard].size >= writers[shard].maxSize { seal(shard, &batcher) }
     }
 
-    private mutating func takeOneLine(
+    private mutating func takeOne<Cut: RecordCut>(
         of block: Span<UInt8>,
-        _ offset: inout Int,
-        _ source: UInt32,
-        _ position: UInt64,
-        _ receipt: ContinuousClock.Instant,
-        _ batcher: inout Batcher
-    ) {
-        let end = block.firstOffset(of: 10, from: offset) ?? block.count
-        let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
-        guard stop - offset <= limits.record else {
-            return takeLongLine(of: block, &offset, nil, source, position, receipt, &batcher)
-        }
-        let run = Run(
-            source: source,
-            first: position + UInt64(offset),
-            end: position + UInt64(min(end + 1, block.count))
-        )
-        take(record: block.extracting(offset..<stop), under: nil, from: run, receipt: receipt, into: &batcher)
-        offset = min(end + 1, block.count)
-    }
-
-    /// Splits, truncates or sets aside a line that is longer than a record may be.
-    private mutating func takeLongLine(
-        of block: Span<UInt8>,
+        as cut: Cut.Type,
         _ offset: inout Int,
         _ key: RecordKey?,
         _ source: UInt32,
-        _ position: UInt64,
+        _ position: inout UInt64,
         _ receipt: ContinuousClock.Instant,
         _ batcher: inout Batcher
     ) {
-        let end = block.firstOffset(of: 10, from: offset) ?? block.count
-        let next = min(end + 1, block.count)
-        let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
+        let (data, next) = Cut.next(in: block, at: offset)
+        let end = position + UInt64(next - offset - Cut.head)
+        let run = Run(source: source, first: position, end: end)
+        take(block.extracting(data), under: key, run, receipt, &batcher)
+        (offset, position) = (next, end)
+    }
+
+    /// Takes one record of any length: splits, truncates or sets aside what is longer than a record may be.
+    private mutating func take(
+        _ data: Span<UInt8>,
+        under key: RecordKey?,
+        _ run: Run,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        guard data.count > limits.record else {
+            return take(record: data, under: key, from: run, receipt: receipt, into: &batcher)
+        }
         oversize += 1
         if limits.longLines == .setAside {
-            let run = Run(source: source, first: position + UInt64(offset), end: position + UInt64(next))
-            unsafe block.extracting(offset..<stop).withUnsafeBytes { setAside.append((unsafe Array($0), run)) }
+            unsafe data.withUnsafeBytes { setAside.append((unsafe Array($0), run)) }
             records += 1
-            offset = next
             return
         }
         // Its pieces stay together.
-        let key = key ?? fieldKey(of: block.extracting(offset..<stop))
-        while offset < stop {
-            let cut = Self.cut(block, from: offset, to: stop, most: limits.record)
-            let isLast = limits.longLines == .truncate || cut == stop
-            let run = Run(source: source, first: position + UInt64(offset), end: position + UInt64(isLast ? next : cut))
-            take(record: block.extracting(offset..<cut), under: key, from: run, receipt: receipt, into: &batcher)
-            offset = isLast ? next : cut
+        let key = key ?? fieldKey(of: data)
+        var offset = 0
+        while offset < data.count {
+            let cut = Self.cut(data, from: offset, to: data.count, most: limits.record)
+            let isLast = limits.longLines == .truncate || cut == data.count
+            let first = run.first + UInt64(offset)
+            let piece = Run(source: run.source, first: first, end: isLast ? run.end : run.first + UInt64(cut))
+            take(record: data.extracting(offset..<cut), under: key, from: piece, receipt: receipt, into: &batcher)
             if isLast { return }
+            offset = cut
         }
     }
 

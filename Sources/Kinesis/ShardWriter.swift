@@ -54,38 +54,40 @@ struct ShardWriter: ~Copyable {
         }
     }
 
-    /// Appends the lines of `block` from `offset` on, as `AggregateWriter.appendLines` does.
-    mutating func appendLines(
-        of block: Span<UInt8>,
+    /// Appends the records of `block` from `offset` on, as `AggregateWriter.append` does.
+    @inline(__always)
+    mutating func append<Cut: RecordCut>(
+        _ block: Span<UInt8>,
+        as cut: Cut.Type,
         from offset: inout Int,
         longest: Int,
         under key: borrowing RecordKey,
         source: UInt32,
-        position: UInt64,
+        position: inout UInt64,
         receipt: ContinuousClock.Instant
-    ) -> AggregateWriter.LineStop {
+    ) -> AggregateWriter.BlockStop {
         guard compression != .none else {
-            return aggregate.appendLines(
-                of: block,
+            return aggregate.append(
+                block,
+                as: cut,
                 from: &offset,
                 longest: longest,
                 under: key,
                 source: source,
-                position: position,
+                position: &position,
                 receipt: receipt
             )
         }
-        // Compressing costs many times what a call a line does.
+        // Compressing costs many times what a call a record does.
         while offset < block.count {
-            let end = block.firstOffset(of: 10, from: offset) ?? block.count
-            let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
-            guard stop - offset <= longest else { return .longLine }
-            let next = min(end + 1, block.count)
-            let run = Run(source: source, first: position + UInt64(offset), end: position + UInt64(next))
-            guard append(block.extracting(offset..<stop), under: key, from: run, receipt: receipt) else {
+            let (data, next) = Cut.next(in: block, at: offset)
+            guard data.count <= longest else { return .longRecord }
+            let end = position + UInt64(next - offset - Cut.head)
+            let run = Run(source: source, first: position, end: end)
+            guard append(block.extracting(data), under: key, from: run, receipt: receipt) else {
                 return .aggregateFull
             }
-            offset = next
+            (offset, position) = (next, end)
         }
         return .blockEnded
     }

@@ -13,12 +13,28 @@ public enum Machine {
     /// Blocks the calling thread.
     public static func sleep(_ duration: Duration) { _ = poll(nil, 0, duration.milliseconds) }
 
+    /// Blocks the calling thread for a moment of microseconds.
+    public static func nap(_ duration: Duration) {
+        let (seconds, attoseconds) = duration.components
+        var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+        unsafe _ = nanosleep(&time, nil)
+    }
+
+    /// Seconds that this machine's time zone is east of UTC at a moment, in seconds since 1970.
+    public static func secondsEast(at moment: Int64) -> Int {
+        var time = time_t(moment)
+        var local = unsafe tm()
+        unsafe localtime_r(&time, &local)
+        return unsafe local.tm_gmtoff
+    }
+
     public static var hostName: String {
         var name = [CChar](repeating: 0, count: 256)
         unsafe gethostname(&name, 255)
         return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    public static var userNumber: UInt32 { getuid() }
     public static var processNumber: Int32 { getpid() }
 
     public static func environment(_ name: String) -> String? {

@@ -4,7 +4,7 @@ import Platform
 /// The demo's live figures: one screen on a terminal, a line a second elsewhere.
 struct DemoScreen {
     private let counters: Counters
-    private let generator: LogGenerator
+    private let generator: any DemoSource
     private let isTerminal: Bool
     private let start = ContinuousClock.now
     private var last: Sample
@@ -20,7 +20,7 @@ struct DemoScreen {
         var cpu: Duration
     }
 
-    init(counters: Counters, generator: LogGenerator, isTerminal: Bool) {
+    init(counters: Counters, generator: any DemoSource, isTerminal: Bool) {
         (self.counters, self.generator, self.isTerminal) = (counters, generator, isTerminal)
         last = Sample(time: .now, records: 0, bytes: 0, cpu: .zero)
         lastLine = .now
@@ -49,8 +49,7 @@ struct DemoScreen {
         let lag = generator.lines - sample.records
         last = sample
         if isTerminal {
-            if !isFirst { StandardOutput.write("\u{1b}[8A") }
-            let rows = [
+            var rows = [
                 ("time", "\(Self.fixed((now - start).inSeconds, 1)) s"),
                 ("lines", "\(Self.grouped(Int(lines)))/s"),
                 ("bytes", "\(Self.fixed(megabytes, 1)) MB/s"),
@@ -63,6 +62,8 @@ struct DemoScreen {
                 ("agent's CPU", "\(Self.fixed(cpu, 1)) % of a core"),
                 ("delivered", "\(Self.grouped(sample.records)) lines"),
             ]
+            if let datagrams { rows.insert(("datagrams", datagrams), at: 2) }
+            if !isFirst { StandardOutput.write("\u{1b}[\(rows.count)A") }
             for (name, value) in rows {
                 let padding = String(repeating: " ", count: 14 - name.count)
                 StandardOutput.write("  \(name)\(padding)\(value)\u{1b}[K\n")
@@ -71,10 +72,18 @@ struct DemoScreen {
             StandardOutput.write(
                 "  \(isLast ? "all " : "")\(Self.fixed((now - start).inSeconds, 0)) s  \(Self.grouped(Int(lines))) lines/s  "
                     + "\(Self.fixed(megabytes, 1)) MB/s  \(Self.grouped(aggregates)) aggregates of \(perAggregate) records  "
-                    + "lag \(Self.grouped(max(0, lag)))  CPU \(Self.fixed(cpu, 1)) %\n"
+                    + "lag \(Self.grouped(max(0, lag)))  CPU \(Self.fixed(cpu, 1)) %\(datagrams.map { "  " + $0 } ?? "")\n"
             )
         }
         isFirst = false
+    }
+
+    /// What became of the datagrams; nil where there are none.
+    private var datagrams: String? {
+        guard let socket = counters.datagramSockets.first else { return nil }
+        return "\(Self.grouped(generator.lines)) sent, \(Self.grouped(socket.received.now)) received, "
+            + "\(Self.grouped(socket.droppedByKernel.now)) dropped by the kernel, "
+            + "\(Self.grouped(socket.droppedByPolicy.now)) by policy"
     }
 
     /// A number with so many decimals.

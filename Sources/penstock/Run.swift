@@ -41,10 +41,11 @@ struct Run: ParsableCommand {
             )
         } catch {
             StandardError.write("penstock: \(error)\n")
-            if case .socket(_, let isPermission) = error {
-                throw isPermission ? Exit.noPermission : Exit.badConfiguration
+            switch error {
+            case .socket(_, let isPermission): throw isPermission ? Exit.noPermission : Exit.badConfiguration
+            case .onceWithSockets: throw Exit.badConfiguration
+            case .stateDirectory, .otherAgent, .newerState, .spool, .system: throw Exit.cannotWrite
             }
-            throw Exit.cannotWrite
         }
         log.notice(
             "penstock runs",

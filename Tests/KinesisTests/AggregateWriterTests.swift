@@ -133,7 +133,7 @@ import Testing
     func `takes the lines of a block as if each were appended by itself`(explicit: Bool) {
         var random = Random()
         let pool = BufferPool(mostKept: 1 << 20)
-        var stops: [AggregateWriter.LineStop] = []
+        var stops: [AggregateWriter.BlockStop] = []
         for _ in 0..<120 {
             let most = [150, 1000, 5000, 51_200][random.below(4)]
             let longest = [20, 100, 1000, 100_000][random.below(4)]
@@ -167,13 +167,13 @@ import Testing
                     )
                     stops.append(stop)
                     // By hand: what had to be taken, and why it had to stop.
-                    var (at, wanted) = (start, AggregateWriter.LineStop.blockEnded)
+                    var (at, wanted) = (start, AggregateWriter.BlockStop.blockEnded)
                     while at < block.count {
                         let end = block[at...].firstIndex(of: 10)
                         var line = block[at..<(end ?? block.count)]
                         if line.last == 13 { line.removeLast() }
                         if line.count > longest {
-                            wanted = .longLine
+                            wanted = .longRecord
                             break
                         }
                         let next = end.map { $0 + 1 } ?? block.count
@@ -201,7 +201,7 @@ import Testing
             }
             check(&writer, content, random.note)
         }
-        for stop in [AggregateWriter.LineStop.blockEnded, .aggregateFull, .longLine] {
+        for stop in [AggregateWriter.BlockStop.blockEnded, .aggregateFull, .longRecord] {
             #expect(stops.filter { $0 == stop }.count > 100, random.note)
         }
     }

@@ -5,6 +5,9 @@ package import Synchronization
 /// What joins a collector to its lane: the ring, and a bell at each end.
 package final class Feed: Sendable {
     package let input: Configuration.Input
+    package let part: Part
+    /// The number of its one source, where that is a socket.
+    package let source: UInt32
     package let ring: Ring
     /// Rung when the ring has something for a sleeping lane; the lane's own, the same for all its feeds.
     package let laneBell: Doorbell
@@ -25,9 +28,52 @@ package final class Feed: Sendable {
 
     package func retire() { retired.store(true, ordering: .releasing) }
 
-    package init(_ input: Configuration.Input, ringBytes: Int, laneBell: Doorbell) throws(SystemError) {
-        self.input = input
-        ring = Ring(capacity: ringBytes)
+    /// What goes in front of each record of a socket; another configuration may change it.
+    private let keying = Atomic<UInt8>(0)
+    package var keys: Keying {
+        get { Keying(rawValue: keying.load(ordering: .relaxed)) ?? .none }
+        set { keying.store(newValue.rawValue, ordering: .relaxed) }
+    }
+
+    /// Which of its input's sources a feed brings.
+    package enum Part: Equatable, Sendable {
+        case files
+        /// One of the threads that share its UDP addresses.
+        case udp(reader: Int)
+        /// Its Unix sockets of datagrams.
+        case unixgram
+        /// Its connections.
+        case streams
+
+        /// Whether the senders cannot be held back, or not for long.
+        package var isOfDatagrams: Bool {
+            switch self {
+            case .udp, .unixgram: true
+            case .files, .streams: false
+            }
+        }
+
+        /// Holds the longest record twice, as an entry must find room; datagrams cannot wait for the lane.
+        fileprivate var ringBytes: Int {
+            switch self {
+            case .files, .streams: 2 << 20
+            case .udp, .unixgram: 4 << 20
+            }
+        }
+    }
+
+    /// What of a message its partition key is, where that does not depend on the source alone.
+    package enum Keying: UInt8, Sendable { case none, peer, host }
+
+    package init(
+        _ input: Configuration.Input,
+        _ part: Part = .files,
+        source: UInt32 = 0,
+        ringBytes: Int? = nil,
+        laneBell: Doorbell
+    ) throws(SystemError) {
+        (self.input, self.part, self.source) = (input, part, source)
+        ring = Ring(capacity: ringBytes ?? part.ringBytes)
         self.laneBell = laneBell
         bell = try Doorbell()
     }
@@ -66,6 +112,10 @@ package final class Feed: Sendable {
 package enum EntryKind: UInt32 {
     /// Whole lines, each with its line end.
     case lines
+    /// Records, each behind its length (`RecordHead.counted` bytes).
+    case records
+    /// Records, each behind its length, its partition key's length, and the key (`RecordHead.keyed` bytes and the key).
+    case keyed
     /// One record, without a line end.
     case record
     /// A line that is longer than a record may be, or a piece of it, for the dead letters.

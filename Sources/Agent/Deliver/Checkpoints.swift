@@ -85,6 +85,8 @@ package final class Checkpoints: Sendable {
         var gone: [UInt32] = []
         /// Changes that a batch has yet to take.
         var underWay: ArraySlice<Record> = []
+        /// Sources that are sockets, with their names: the state file does not keep them.
+        var sockets: [UInt32: String] = [:]
         /// Inputs that have looked at their files before: what is new to them now has come since.
         var seenInputs: Set<String> = []
         var nextSource: UInt32 = 1
@@ -376,6 +378,23 @@ package final class Checkpoints: Sendable {
     package func lastEnd(of source: UInt32) -> Entry.End { state.withLock { $0.records[source]?.lastEnd ?? .init() } }
 
     // MARK: the lane
+
+    /// The number of a new source that is a socket.
+    package func addSocket(_ name: String) -> UInt32 {
+        state.withLock { state in
+            let number = Self.firstSocket + UInt32(state.sockets.count)
+            state.sockets[number] = name
+            return number
+        }
+    }
+
+    /// Beyond the numbers of files.
+    private static let firstSocket: UInt32 = 1 << 31
+
+    /// What a source is called: the file's path when it was met, or the socket's name.
+    package func name(of source: UInt32) -> String? {
+        state.withLock { $0.sockets[source] ?? $0.records[source]?.entry.name }
+    }
 
     /// Moves a source's position: everything before it is settled.
     ///

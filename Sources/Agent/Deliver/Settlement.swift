@@ -129,8 +129,10 @@ package final class Settlement {
         return (first.input, path(of: first.source), first.first, end)
     }
 
-    /// The name of a source's file.
-    package func path(of source: UInt32) -> String { checkpoints.entry(of: source)?.path ?? "" }
+    /// The name of a source's file, or of its socket.
+    package func path(of source: UInt32) -> String {
+        checkpoints.entry(of: source)?.path ?? checkpoints.name(of: source) ?? ""
+    }
 
     /// Settles a record that went to the dead letters, or was dropped because they are full.
     package func bury(_ run: Run, isKept: Bool) {

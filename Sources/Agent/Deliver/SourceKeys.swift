@@ -29,7 +29,7 @@ package final class SourceKeys {
         guard mode == .source else { return common }
         if let key = keys[source] { return key }
         if keys.count >= Self.mostKept { keys.removeAll() }
-        let key = Self.key(checkpoints.entry(of: source)?.name ?? "source-\(source)")
+        let key = Self.key(checkpoints.name(of: source) ?? "source-\(source)")
         keys[source] = key
         return key
     }

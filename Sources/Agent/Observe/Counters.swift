@@ -60,8 +60,21 @@ public struct LaneCounters: ~Copyable, Sendable {
 public final class Counters: Sendable {
     public let collectors = CollectorCounters()
     public let lane = LaneCounters()
+    private let sockets = Mutex<[DatagramCounters]>([])
 
     public init() {}
+
+    /// The counters of an input's socket: the same for all of its readers, and after a reload.
+    package func datagrams(_ input: String, _ address: String) -> DatagramCounters {
+        sockets.withLock { sockets in
+            if let known = sockets.first(where: { $0.input == input && $0.address == address }) { return known }
+            sockets.append(DatagramCounters(input, address))
+            return sockets[sockets.count - 1]
+        }
+    }
+
+    /// Each socket of datagrams that was ever read.
+    public var datagramSockets: [DatagramCounters] { sockets.withLock { $0 } }
 }
 
 extension Atomic<Int> {

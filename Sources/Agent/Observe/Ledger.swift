@@ -2,7 +2,7 @@ import Kinesis
 import Platform
 import Synchronization
 
-// Concurrency: the lane writes, anyone reads; each entry is made under one lock, so that what is read adds up.
+// Concurrency: the lane writes, collectors where they drop, anyone reads; each entry is made under one lock, so that what is read adds up.
 
 /// What became of each input's records.
 ///
@@ -88,6 +88,15 @@ package final class Ledger: Sendable {
         state.withLock { state in
             state.accounts[input].read += amount
             state.accounts[input].places[.inFlight, default: Amount()] += amount
+            state.changed()
+        }
+    }
+
+    /// Notes what was read and found no place.
+    package func drop(_ amount: Amount, of input: Int) {
+        state.withLock { state in
+            state.accounts[input].read += amount
+            state.accounts[input].places[.dropped, default: Amount()] += amount
             state.changed()
         }
     }

@@ -1,4 +1,5 @@
 #pragma once
+#include "datagrams.h"
 #include "sockets.h"
 #include <stdint.h>
 

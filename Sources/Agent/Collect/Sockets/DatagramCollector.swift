@@ -1,0 +1,273 @@
+import Bytes
+import Kinesis
+package import Logging
+package import Platform
+import Synchronization
+
+// Concurrency: a collector belongs to one thread. It shares its feed, the ledger and the counters.
+
+/// Reads an input's datagrams into its ring until it is told to stop; what finds no room is dropped and counted.
+package struct DatagramCollector: ~Copyable {
+    private let feed: Feed
+    private let settings: Configuration.SocketSettings
+    private let passed: [Configuration.Listen: PassedSockets.Socket]
+    private let ledger: Ledger
+    private let account: Int
+    private let counters: Counters
+    private let log: Logger
+
+    private var writer: RingWriter
+    private var sources: [DatagramSource] = []
+    private var reader: DatagramReader
+    private var poll: PollSet
+    /// Addresses that could not be had yet.
+    private var missing: [Configuration.Listen]
+
+    /// Calls for one socket before the next has its turn.
+    private static let turn = 16
+    /// Datagrams that came together which make it likely that more will, soon.
+    private static let crowd = 8
+    /// How long to leave an address alone that could not be had, and a socket whose calls fail.
+    private static let retry: Duration = .seconds(5)
+    private static let pause: Duration = .milliseconds(100)
+    /// While there is no room: how long what is to be dropped gathers, so that dropping does not take the machine.
+    private static let dropPeriod: Duration = .milliseconds(5)
+    /// How long a collector that ends waits for room for what is in its queues.
+    private static let lastWait: Duration = .seconds(2)
+
+    /// - Parameters:
+    ///   - sockets: those that are open already.
+    ///   - passed: those that systemd has opened.
+    package init(
+        _ feed: Feed,
+        _ settings: Configuration.SocketSettings,
+        sockets: [OpenSocket],
+        passed: [Configuration.Listen: PassedSockets.Socket],
+        ledger: Ledger,
+        counters: Counters,
+        log: Logger
+    ) {
+        (self.feed, self.settings, self.ledger) = (feed, settings, ledger)
+        (self.passed, self.counters, self.log) = (passed, counters, log)
+        account = ledger.number(of: feed.input.name)
+        writer = RingWriter(feed.ring)
+        reader = DatagramReader(feed.input, settings, feed: feed, position: 0)
+        poll = PollSet(feed.bell, [])
+        missing = OpenSocket.addresses(of: feed).filter { address in !sockets.contains { $0.listen == address } }
+        for socket in sockets { add(socket) }
+    }
+
+    /// Reads until asked to stop.
+    package mutating func run() {
+        while !isStopping {
+            openMissing()
+            let (count, isFull) = readAll()
+            if isFull {
+                waitForRoom()
+            } else if count >= Self.crowd {
+                if settings.gather > .zero { Machine.nap(settings.gather) }
+            } else {
+                sleep()
+            }
+        }
+        finish()
+        feed.end()
+    }
+
+    private var isStopping: Bool { feed.isStopping.load(ordering: .acquiring) }
+
+    private mutating func publish() {
+        writer.publish()
+        feed.announce()
+    }
+
+    // MARK: sockets
+
+    private mutating func openMissing() {
+        guard !missing.isEmpty else { return }
+        for address in missing {
+            do throws(SocketFault) {
+                add(try OpenSocket(address, settings, passed: passed[address]))
+                missing.removeAll { $0 == address }
+            } catch {
+                log.error(
+                    "an address cannot be had, trying again",
+                    metadata: ["input": "\(feed.input.name)", "address": "\(address)", "reason": "\(error)"]
+                )
+            }
+        }
+    }
+
+    private mutating func add(_ open: OpenSocket) {
+        let listen = open.name
+        // For keys and objects; they may be asked for later.
+        try? open.socket.tellOrigin(times: settings.format == .json)
+        let counters = counters.datagrams(feed.input.name, listen)
+        sources.append(DatagramSource(open.socket, counters, unixgramFull: settings.unixgramFull))
+        poll = PollSet(feed.bell, sources.map(\.socket.number))
+        var metadata: Logger.Metadata = ["input": "\(feed.input.name)", "address": "\(listen)"]
+        let granted = open.socket.receiveBuffer
+        if !open.socket.isUnix, granted < settings.receiveBuffer {
+            metadata["asked"] = "\(settings.receiveBuffer)"
+            metadata["given"] = "\(granted)"
+            log.warning(
+                "the kernel keeps less for a socket than receive_buffer: raise net.core.rmem_max, or give CAP_NET_ADMIN",
+                metadata: metadata
+            )
+        } else {
+            log.info("listening", metadata: metadata)
+        }
+    }
+
+    // MARK: reading
+
+    /// Gives each socket its turn.
+    private mutating func readAll() -> (count: Int, isFull: Bool) {
+        let keys = feed.keys
+        if keys != reader.keys, !reader.isHolding {
+            reader = DatagramReader(feed.input, settings, feed: feed, position: reader.end)
+        }
+        var (all, isFull) = (0, false)
+        for source in sources {
+            let (count, found) = readTurn(source)
+            guard found != .failed else { continue }
+            isFull = isFull || found == .full
+            if count > 0 {
+                publish()
+                noteDrops(source)
+            }
+            all += count
+        }
+        return (all, isFull)
+    }
+
+    private enum Found { case some, full, failed }
+
+    private mutating func readTurn(_ source: DatagramSource) -> (count: Int, Found) {
+        var count = 0
+        for _ in 0..<Self.turn {
+            do throws(SystemError) {
+                switch try reader.step(source, into: &writer) {
+                case .more(let more):
+                    count += more
+                    source.hadRoom()
+                case .last(let last):
+                    source.hadRoom()
+                    return (count + last, .some)
+                case .full:
+                    guard source.wasFull(.now) else { return (count, .full) }
+                    count += try discard(source)
+                    return (count, .full)
+                }
+            } catch {
+                failed(source, error)
+                return (count, .failed)
+            }
+        }
+        return (count, .some)
+    }
+
+    /// Drops what waits in a socket, up to a turn's worth.
+    private mutating func discard(_ source: DatagramSource) throws(SystemError) -> Int {
+        var (all, bytes) = (0, 0)
+        defer {
+            if all > 0 {
+                ledger.drop(.init(records: all, bytes: bytes), of: account)
+                log.error(
+                    "datagrams are dropped: neither memory nor the spool has room for them",
+                    metadata: [
+                        "input": "\(feed.input.name)", "address": "\(source.counters.address)",
+                        "dropped": "\(source.counters.droppedByPolicy.now)",
+                    ]
+                )
+            }
+        }
+        for _ in 0..<Self.turn {
+            let dropped = try reader.discard(source)
+            all += dropped.count
+            bytes += dropped.bytes
+            if dropped.isLast { break }
+        }
+        return all
+    }
+
+    private func failed(_ source: DatagramSource, _ error: SystemError) {
+        source.counters.errors.add(1)
+        log.error(
+            "a socket cannot be read, trying again",
+            metadata: ["address": "\(source.counters.address)", "reason": "\(error)"]
+        )
+        Machine.nap(Self.pause)
+    }
+
+    private func noteDrops(_ source: DatagramSource) {
+        let count = source.countDrops()
+        guard count > 0 else { return }
+        log.warning(
+            "the kernel dropped datagrams, its queue was full: raise receive_buffer, or readers",
+            metadata: [
+                "input": "\(feed.input.name)", "address": "\(source.counters.address)", "count": "\(count)",
+                "dropped": "\(source.counters.droppedByKernel.now)",
+            ]
+        )
+    }
+
+    // MARK: waiting
+
+    /// Sleeps until something comes.
+    private mutating func sleep() {
+        feed.bell.prepareToSleep()
+        if !isStopping { poll.wait(atMost: missing.isEmpty ? nil : Self.retry) }
+        feed.bell.wake()
+        // A moment's patience brings many with one call.
+        if settings.gather > .zero, !isStopping { Machine.nap(settings.gather) }
+    }
+
+    /// Sleeps until the lane has made room, or it is time to drop what has come.
+    private mutating func waitForRoom() {
+        let now = ContinuousClock.now
+        var look = Duration.seconds(1)
+        var isDropping = false
+        for (index, source) in sources.enumerated() {
+            poll.want(index, source.isDropping || source.fullSince == nil)
+            isDropping = isDropping || source.isDropping
+            if let next = source.nextLook(now) { look = min(look, next) }
+        }
+        feed.isWaitingForRoom.store(true, ordering: .relaxed)
+        feed.bell.prepareToSleep()
+        if !writer.isHalfFree || reader.isHolding, !isStopping {
+            if isDropping { Machine.nap(Self.dropPeriod) }
+            poll.wait(atMost: look)
+        }
+        feed.bell.wake()
+        feed.isWaitingForRoom.store(false, ordering: .relaxed)
+        for index in sources.indices { poll.want(index, true) }
+    }
+
+    // MARK: the end
+
+    /// Reads what is in the queues, and lets nothing more in.
+    private mutating func finish() {
+        for source in sources { source.socket.stopReceiving() }
+        let end = ContinuousClock.now + Self.lastWait
+        for source in sources {
+            while true {
+                let (count, found) = readTurn(source)
+                publish()
+                if found == .full {
+                    guard .now < end, !feed.isAbandoned else {
+                        while let count = try? discard(source), count > 0 {}
+                        break
+                    }
+                    Machine.nap(Self.dropPeriod)
+                } else if count == 0 || found == .failed {
+                    break
+                }
+            }
+            noteDrops(source)
+            var figures: Logger.Metadata = ["input": "\(feed.input.name)", "address": "\(source.counters.address)"]
+            for (name, value) in source.counters.figures where value != 0 { figures[name] = "\(value)" }
+            log.notice("a socket is closed", metadata: figures)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+import Platform
+
+// Concurrency: belongs to its collector's thread; the socket and the counters are shared.
+
+/// A socket that a collector reads, and how it goes with it.
+final class DatagramSource {
+    let socket: DatagramSocket
+    let counters: DatagramCounters
+    /// How long a full agent leaves what comes in the kernel's queue before it drops; nil: as long as it takes.
+    private let patience: Duration?
+    var slots = SlotSize(head: 4)
+    /// Since when the ring has had no room.
+    private(set) var fullSince: ContinuousClock.Instant?
+    private(set) var isDropping = false
+    private var drops: UInt32
+
+    /// The queue of a UDP socket loses what comes when it is full: half of it is what may wait.
+    private static let patienceOfUDP: Duration = .milliseconds(100)
+
+    init(_ socket: DatagramSocket, _ counters: DatagramCounters, unixgramFull: Duration?) {
+        (self.socket, self.counters) = (socket, counters)
+        patience = socket.isUnix ? unixgramFull : Self.patienceOfUDP
+        // What a socket that was passed on has dropped before is its own affair.
+        drops = 0
+    }
+
+    /// Notes that there was no room; true when what comes is to be dropped.
+    func wasFull(_ now: ContinuousClock.Instant) -> Bool {
+        let since = fullSince ?? now
+        fullSince = since
+        if isDropping { return true }
+        guard let patience else { return false }
+        isDropping = now - since >= patience || isQueueHalfFull
+        return isDropping
+    }
+
+    /// Notes that there was room.
+    func hadRoom() {
+        guard let since = fullSince else { return }
+        counters.heldBack.add(Int((ContinuousClock.now - since) / .nanoseconds(1)))
+        (fullSince, isDropping) = (nil, false)
+    }
+
+    /// How long to wait before looking again whether to drop; nil: only room is worth waiting for.
+    func nextLook(_ now: ContinuousClock.Instant) -> Duration? {
+        guard let fullSince, !isDropping, let patience else { return nil }
+        let left = max(.zero, patience - (now - fullSince))
+        return socket.isUnix ? left : min(left, .milliseconds(5))
+    }
+
+    private var isQueueHalfFull: Bool {
+        guard !socket.isUnix, let queue = socket.queue else { return false }
+        return queue.waiting > queue.limit / 2
+    }
+
+    /// Counts what the kernel has dropped since the last call, and returns it.
+    func countDrops() -> Int {
+        guard !socket.isUnix, let queue = socket.queue else { return 0 }
+        let count = Int(queue.drops &- drops)
+        drops = queue.drops
+        if count > 0 { counters.droppedByKernel.add(count) }
+        return count
+    }
+}
