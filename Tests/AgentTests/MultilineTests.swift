@@ -45,6 +45,40 @@ import Testing
         }
     }
 
+    @Test(arguments: [Configuration.Oversize.split, .truncate, .deadLetter])
+    func `a long record is whole though the next one, as long, is not read to its line's end`(
+        policy: Configuration.Oversize
+    ) throws {
+        let scratch = try Scratch()
+        let expected = (0..<20).map { "\($0) " + String(repeating: "x", count: 90_000 + $0 * 450) }
+        try scratch.write("a.log", expected.joined(separator: "\n"))
+        let collecting = try Collecting(scratch, once: true) {
+            $0.multilineStart = #"^\d+ "#
+            $0.maxRecord = 100_000
+            $0.onOversize = policy
+        }
+        #expect(collecting.finish())
+        #expect(Self.texts(collecting) == expected)
+    }
+
+    @Test func `of what is too long no more is kept than a record may have, and the next begins where it begins`()
+        throws
+    {
+        let scratch = try Scratch()
+        let (long, longer) = (String(repeating: "y", count: 90_000), String(repeating: "z", count: 3_000_000))
+        let text = "1 one\n \(long)\n \(long)\n \(longer)\n more\n2 \(longer)\n more\n3 three\n"
+        try scratch.write("a.log", text)
+        let collecting = try Collecting(scratch, once: true) {
+            $0.multilineStart = #"^\d+ "#
+            $0.maxRecord = 100_000
+            $0.onOversize = .truncate
+        }
+        #expect(collecting.finish())
+        let texts = Self.texts(collecting)
+        #expect(texts == ["1 one\n \(long)", "2 " + String(repeating: "z", count: 99_998), "3 three"])
+        #expect(collecting.sources.values.first?.end == UInt64(text.utf8.count))
+    }
+
     @Test func `a record ends when its time is out, when its file is rotated, and with the next one's first line`()
         throws
     {

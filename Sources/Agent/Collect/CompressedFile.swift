@@ -71,7 +71,7 @@ final class CompressedFile {
                     isSkipping = end == nil
                     return .read(dropped)
                 }
-            } else if let last = waiting.lastIndex(of: 10) {
+            } else if let last = unsafe waiting.withUnsafeBytes({ unsafe $0.lastOffset(of: 10) }) {
                 return write(.lines, last + 1, into: &writer) ? .read(last + 1) : .full
             } else if waiting.count > longest + 1 {
                 let count = unsafe waiting.withUnsafeBytes { unsafe TailedFile.cut($0, at: longest) }
@@ -102,7 +102,7 @@ final class CompressedFile {
         while true {
             // Not again what did not find room the last time.
             if cut == nil { cut = pending.next(from: 0, longest: longest, policy, isStart: isStart) }
-            if cut == nil, isInflated, !waiting.isEmpty { cut = .record(waiting.count) }
+            if cut == nil, isInflated, !waiting.isEmpty { cut = .record(pending.lastCount(longest: longest)) }
             switch cut {
             case .record(let count), .piece(let count):
                 let payload = PendingRecord.payload(waiting[..<count])

@@ -255,7 +255,7 @@ package struct FileCollector: ~Copyable {
         let step = try block(of: file)
         guard step == .end else { return step }
         let isLast = once || file.isRotated && file.isQuiet(for: FileFinder.rotatedQuiet)
-        return file.finishRecord(into: &writer, all: isLast)
+        return file.finishRecord(into: &writer, longest: input.maxRecord, all: isLast)
     }
 
     // MARK: waiting

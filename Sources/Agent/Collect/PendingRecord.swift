@@ -13,6 +13,8 @@ struct PendingRecord {
     private var isSkipping = false
     private var isInLine = false
 
+    private static let usualMemory = 1 << 20
+
     /// What the next bytes are.
     enum Cut: Equatable {
         case record(Int)
@@ -28,7 +30,11 @@ struct PendingRecord {
     }
 
     /// The lines that are whole, in bytes.
-    var wholeLines: Int { bytes.lastIndex(of: 10).map { $0 + 1 } ?? 0 }
+    var wholeLines: Int { unsafe bytes.withUnsafeBytes { unsafe $0.lastOffset(of: 10) }.map { $0 + 1 } ?? 0 }
+
+    /// What the bytes begin with if no more come: a line that is not finished is not counted to a record that it would make
+    /// too long.
+    func lastCount(longest: Int) -> Int { bytes.count > longest + 1 ? wholeLines : bytes.count }
 
     mutating func append(_ more: [UInt8]) { bytes += more }
 
@@ -59,6 +65,14 @@ struct PendingRecord {
                 }
                 (at, tried) = (end + 1, end + 1)
             }
+            if all.count - at > longest + 1 {
+                // Not more of a line is kept than a record may have.
+                isInLine = !isStart(all.span.extracting(at..<at + longest))
+                isSkipping = isInLine
+                tried = isInLine ? all.count : at
+                return tried > first
+                    ? .skipped(tried - first) : next(from: first, longest: longest, policy, isStart: isStart)
+            }
             return at > first ? .skipped(at - first) : nil
         }
         while let end = all.span.firstOffset(of: 10, from: at) {
@@ -72,6 +86,14 @@ struct PendingRecord {
             (at, tried) = (end + 1, end + 1)
         }
         guard all.count - first > longest + 1 else { return nil }
+        // An unfinished line behind whole ones may begin the next record: it is waited for, as far as it may be one.
+        if at > first, at - first <= longest + 1, all.span.firstOffset(of: 10, from: at) == nil {
+            guard all.count - at > longest + 1 else { return nil }
+            if isStart(all.span.extracting(at..<at + longest)) {
+                tried = at
+                return .record(at - first)
+            }
+        }
         // Between two of its lines, if it has more than one.
         let count =
             at > first && at - first <= longest + 1
@@ -89,7 +111,12 @@ struct PendingRecord {
 
     /// Forgets the first bytes: they are in a record.
     mutating func removeFirst(_ count: Int) {
-        bytes.removeFirst(count)
+        if bytes.capacity > Self.usualMemory, count > 0, bytes.count - count < Self.usualMemory / 2 {
+            // What a long record needed is not kept for every file.
+            bytes = Array(bytes[count...])
+        } else {
+            bytes.removeFirst(count)
+        }
         tried = max(0, tried - count)
     }
 

@@ -423,9 +423,9 @@ final class TailedFile {
     /// Makes a record of the lines that wait: no more will come of it, or nobody would wait that long.
     ///
     /// - Parameter all: with an unfinished last line, too.
-    func finishRecord(into writer: inout RingWriter, all: Bool) -> Step {
+    func finishRecord(into writer: inout RingWriter, longest: Int, all: Bool) -> Step {
         guard let reading else { return .end }
-        let count = all ? reading.pending.bytes.count : reading.pending.wholeLines
+        let count = all ? reading.pending.lastCount(longest: longest) : reading.pending.wholeLines
         guard count > 0 else { return .end }
         guard write(.record(count), reading.pending.bytes[..<count], 0, .split, into: &writer) else { return .full }
         passed(count)
