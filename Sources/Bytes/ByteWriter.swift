@@ -77,7 +77,8 @@ public struct ByteWriter: ~Copyable {
     /// A copy of the bytes.
     public var array: [UInt8] { unsafe Array(bytes) }
 
-    private mutating func reserve(_ more: Int) {
+    /// Makes room for `more` bytes at once, where their number is known.
+    public mutating func reserve(_ more: Int) {
         guard unsafe count + more > memory.count else { return }
         let larger = unsafe UnsafeMutableRawBufferPointer.allocate(
             byteCount: max(count + more, memory.count * 2, 64),

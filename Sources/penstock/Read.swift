@@ -71,36 +71,26 @@ struct Read: ParsableCommand {
         }
     }
 
-    /// Prints the dead letters of a configuration's state directory, the oldest first; json: with where each came from.
+    /// Prints the dead letters of a configuration's state directory, the oldest first.
     private func readDeadLetters() throws {
         let folder = DeadLetterFolder(stateDirectory: try source.load().agent.stateDirectory)
-        var (count, unreadable) = (0, 0)
-        var out: [UInt8] = []
-        func flush() {
-            StandardOutput.write(out.span)
-            out.removeAll(keepingCapacity: true)
-        }
+        var printer = DeadLetterPrinter(format: format, inflates: gunzip)
+        var unreadable = 0
         do {
-            try folder.lines { line, data in
-                guard let data else {
+            try folder.lines { line, read in
+                if let read {
+                    printer.print(line, read.time, read.letter, most: (limit ?? .max) - printer.count)
+                } else {
                     unreadable += 1
-                    return true
                 }
-                switch format {
-                case .raw: out += data
-                case .hex: out += Array(hexadecimalText(data.span).utf8)
-                case .json: out += line
-                }
-                out.append(10)
-                if out.count > 1 << 20 { flush() }
-                count += 1
-                return count < limit ?? .max
+                return printer.count < limit ?? .max
             }
         } catch {
+            printer.flush()
             StandardError.write("penstock: \(error)\n")
             throw Exit.cannotWrite
         }
-        flush()
+        printer.flush()
         guard unreadable == 0 else {
             StandardError.write("penstock: \(unreadable) lines of \(folder.path) cannot be read\n")
             throw Exit.badData

@@ -54,18 +54,8 @@ struct RecordPrinter: ~Copyable {
         let last = count + min(most, .max - count)
         for (index, record) in records.enumerated() where count < last {
             let subSequence = users == nil ? nil : index
-            guard inflates, let data = Gzip.inflated(record.data) else {
-                append(record.data, record, subSequence, nil, origin)
-                continue
-            }
-            // A record has no line end behind it, each of a block's has.
-            guard data.last == 10 else {
-                append(data, record, subSequence, nil, origin)
-                continue
-            }
-            let lines = data.dropLast().split(separator: 10, omittingEmptySubsequences: false)
-            for (line, text) in lines.prefix(last - count).enumerated() {
-                append(Array(text), record, subSequence, line, origin)
+            for piece in Gzip.pieces(of: record.data, inflates: inflates).prefix(last - count) {
+                append(piece.data, record, subSequence, piece.line, origin)
             }
         }
         if out.count > 1 << 20 { flush() }
@@ -112,6 +102,15 @@ struct RecordPrinter: ~Copyable {
 enum Gzip {
     /// The largest record that is inflated; what would become more stays as it is.
     private static let largest = 256 << 20
+
+    /// What a record's data is to be printed as: itself; or inflated, a block line by line with each line's number.
+    static func pieces(of data: [UInt8], inflates: Bool) -> [(data: [UInt8], line: Int?)] {
+        guard inflates, let inflated = inflated(data) else { return [(data, nil)] }
+        // A record has no line end behind it, each of a block's has.
+        guard inflated.last == 10 else { return [(inflated, nil)] }
+        let lines = inflated.dropLast().split(separator: 10, omittingEmptySubsequences: false)
+        return lines.enumerated().map { (Array($1), $0) }
+    }
 
     /// The inflated bytes; nil when `bytes` are not gzip, or damaged.
     static func inflated(_ bytes: [UInt8]) -> [UInt8]? {

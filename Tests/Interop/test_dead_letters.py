@@ -1,5 +1,7 @@
 """A line that is longer than a record may be goes to the dead letters, whole and recoverable; the others are delivered."""
 
+import base64
+import gzip
 import json
 import random
 import time
@@ -7,6 +9,7 @@ import time
 import faults
 import oracle
 import pytest
+from aws_kinesis_agg.deaggregator import iter_deaggregate_records
 from conftest import until
 from test_spool import ledger
 
@@ -45,7 +48,7 @@ def test_a_long_line_goes_to_the_dead_letters_whole_and_the_others_are_delivered
     # Pieces of a line follow each other: together they are the line.
     for letter in letters:
         assert letter["end"] > letter["first"]
-        data = letter["text"].encode() if "text" in letter else __import__("base64").b64decode(letter["data"])
+        data = letter["text"].encode() if "text" in letter else base64.b64decode(letter["data"])
         assert content[letter["first"] : letter["end"]].rstrip(b"\r\n") == data.rstrip(b"\r\n")
     covered = sorted((letter["first"], letter["end"]) for letter in letters)
     whole = b"".join(content[first:end] for first, end in covered)
@@ -125,6 +128,71 @@ def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_
     account = ledger(agent)
     assert account["dead_lettered"]["records"] == 3 and account["delivered"]["records"] == 2000
     figure(f"{kinesis.counts.total()} calls for 2003 records, 3 of them refused")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "gzip_record"])
+def test_a_refused_aggregate_is_printed_record_by_record(
+    local_kinesis, stream, make_agent, penstock, logs, chance, monkeypatch, compression
+):
+    def refuses_poison(exchange):
+        if exchange.is_put and any(b"poison" in content(record["Data"]) for record in exchange.request.records):
+            return exchange.refuse(400, "ValidationException")
+        faults.none(exchange)
+
+    def content(data):
+        if compression == "gzip":
+            return gzip.decompress(data)
+        record = {"Data": data, "PartitionKey": "k", "SequenceNumber": "1", "ApproximateArrivalTimestamp": 0}
+        users = [user["kinesis"] for user in iter_deaggregate_records([record], data_format="Boto3")]
+        each = [base64.b64decode(user["data"]) if user.get("aggregated") else user["data"] for user in users]
+        return b"".join(gzip.decompress(one) if compression == "gzip_record" else one for one in each)
+
+    monkeypatch.setattr(faults, "FAULTS", [refuses_poison])
+    monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
+    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
+    kinesis.likelihood = 1
+    source, path = oracle.Source(1), logs / "app.log"
+    source.write(path, 2000)
+    with open(path, "ab") as file:
+        file.write(b"poison\n")
+    source.write(path, 2000)
+    lines = path.read_bytes().splitlines()
+    agent = make_agent(
+        path, kinesis.url, stream, rate_limit=0, compression=compression, aggregate_max_size="10KiB",
+        partition_key="source",
+    )
+    run = agent.start()
+    try:
+        until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
+    finally:
+        run.terminate()
+        kinesis.stop()
+    raw = penstock("read", "--dead-letters", "-c", agent.config).stdout
+    refused = raw.splitlines()
+    start = lines.index(refused[0])
+    assert 1 < len(refused) < 2000 and b"poison" in refused
+    assert lines[start : start + len(refused)] == refused
+
+    def as_json(*options):
+        printed = penstock("read", "--dead-letters", "--format", "json", "-c", agent.config, *options).stdout
+        return [json.loads(line) for line in printed.splitlines()]
+
+    letters = as_json()
+    assert [letter["text"].encode() for letter in letters] == refused
+    [stretch] = {(letter["first"], letter["end"]) for letter in letters}
+    assert path.read_bytes()[slice(*stretch)] == raw
+    assert {letter["partitionKey"] for letter in letters} == {str(path)}
+    assert all("ValidationException" in letter["reason"] and letter["source"] == str(path) for letter in letters)
+    numbers = list(range(len(refused)))
+    if compression == "gzip":
+        assert [letter["line"] for letter in letters] == numbers and "aggregate" not in letters[0]
+        assert len(as_json("--no-gunzip")) == 1
+    else:
+        assert [letter["subSequenceNumber"] for letter in letters] == numbers
+        assert {letter["aggregate"] for letter in letters} == {len(refused)}
+    assert as_json("--limit", 3) == letters[:3]
+    printed = penstock("read", "--dead-letters", "--format", "hex", "--limit", 1, "-c", agent.config).stdout
+    assert bytes.fromhex(printed.decode()) == refused[0]
 
 
 def test_while_kinesis_refuses_every_call_it_is_asked_ever_more_rarely_and_no_record_is_blamed(

@@ -1,6 +1,6 @@
 import Bytes
-import Kinesis
-public import Platform
+package import Kinesis
+package import Platform
 
 // Concurrency: belongs to the spool's thread.
 
@@ -8,8 +8,9 @@ public import Platform
 ///
 ///     {"time":"2026-11-21T01:40:00.123Z","reason":"…","input":"app","source":"/var/log/a.log","first":0,"end":17,"text":"…"}
 ///
-/// `text` where the record is UTF-8, else `data` in base64. All files together stay below a limit: what finds no room any
-/// more is dropped and counted.
+/// `text` where the record is UTF-8 and no longer than usual, else `data` in base64. What Kinesis refused is there as it was
+/// sent, an aggregate or gzip maybe, with its `records`, `partitionKey` and `explicitHashKey`. All files together stay below a
+/// limit: what finds no room any more is dropped and counted.
 package struct DeadLetters: ~Copyable {
     /// One record, and why it is here.
     package struct Letter: Equatable, Sendable {
@@ -20,6 +21,17 @@ package struct DeadLetters: ~Copyable {
         package var first: UInt64
         package var end: UInt64
         package var data: [UInt8]
+        /// If it is what was sent, and no record as it was read.
+        package var sent: Sent?
+
+        /// A Kinesis record.
+        package struct Sent: Equatable, Sendable {
+            /// User records in it.
+            package var records: Int
+            package var key: SealedAggregate.Key
+
+            package init(records: Int, key: SealedAggregate.Key) { (self.records, self.key) = (records, key) }
+        }
 
         package init(reason: String, input: String, source: String, first: UInt64, end: UInt64, data: [UInt8]) {
             (self.reason, self.input, self.source) = (reason, input, source)
@@ -64,7 +76,8 @@ package struct DeadLetters: ~Copyable {
     /// - Returns: false when there is no room for it.
     package mutating func append(_ letter: Letter, milliseconds: Int64) throws(SystemError) -> Bool {
         let line = Self.line(letter, milliseconds: milliseconds)
-        guard size + line.count <= maxSize else { return false }
+        let count = line.count
+        guard size + count <= maxSize else { return false }
         let day = String(LogLine.timestamp(milliseconds).prefix(10))
         if current?.day != day {
             try sync()
@@ -79,9 +92,9 @@ package struct DeadLetters: ~Copyable {
             box.end += 1
             size += 1
         }
-        try box.file.write(line, at: box.end)
-        box.end += UInt64(line.count)
-        size += line.count
+        unsafe try box.file.write(line.bytes, at: box.end)
+        box.end += UInt64(count)
+        size += count
         return true
     }
 
@@ -103,16 +116,28 @@ package struct DeadLetters: ~Copyable {
         box.end = box.safeEnd
     }
 
-    static func line(_ letter: Letter, milliseconds: Int64) -> [UInt8] {
-        let text = String(validating: letter.data, as: UTF8.self)
+    /// Bytes of a record that is written as text: what is longer must not take six times its memory.
+    private static let longestText = 1 << 20
+
+    private static func line(_ letter: Letter, milliseconds: Int64) -> ByteWriter {
+        let isShort = letter.data.count <= longestText
+        let text = isShort ? String(validating: letter.data, as: UTF8.self) : nil
+        let hash = letter.sent?.key.explicitHashKey
         let value = WireValue.object([
             "time": .text(LogLine.timestamp(milliseconds)), "reason": .text(letter.reason),
             "input": .text(letter.input),
             "source": .text(letter.source), "first": .integer(Int64(clamping: letter.first)),
-            "end": .integer(Int64(clamping: letter.end)), "text": text.map { .text($0) },
-            "data": text == nil ? .data(letter.data) : nil,
+            "end": .integer(Int64(clamping: letter.end)),
+            "records": letter.sent.map { .integer(Int64($0.records)) },
+            "partitionKey": letter.sent.map { .text(String(decoding: $0.key.partitionKey, as: UTF8.self)) },
+            "explicitHashKey": hash.map { .text($0.description) },
+            "text": text.map { .text($0) }, "data": text == nil ? .data(letter.data) : nil,
         ])
-        return WireFormat.json.encode(value) + [10]
+        var line = ByteWriter()
+        line.reserve(1024 + (text == nil ? Base64.size(of: letter.data.count) : letter.data.count))
+        WireFormat.json.write(value, to: &line)
+        line.append(10)
+        return line
     }
 
     /// Reads a line back; nil when it is none.
@@ -128,7 +153,7 @@ package struct DeadLetters: ~Copyable {
         } else {
             return nil
         }
-        let letter = Letter(
+        var letter = Letter(
             reason: reason,
             input: input,
             source: text("source") ?? "",
@@ -136,6 +161,11 @@ package struct DeadLetters: ~Copyable {
             end: UInt64(clamping: value["end"]?.integer ?? 0),
             data: data
         )
+        if let records = value["records"]?.integer {
+            let key = Array((text("partitionKey") ?? "").utf8)
+            let hash = text("explicitHashKey").flatMap(HashKey.init(decimal:))
+            letter.sent = .init(records: Int(records), key: .init(partitionKey: key, explicitHashKey: hash))
+        }
         return (time, letter)
     }
 }
@@ -146,10 +176,12 @@ public struct DeadLetterFolder {
 
     public init(stateDirectory: String) { path = stateDirectory + "/dead-letters" }
 
-    /// Hands out every line, the oldest first, with the record in it; nil when the line is not one of ours.
+    /// Hands out every line, the oldest first, with the letter in it; nil when the line is not one of ours.
     ///
     /// - Parameter body: returns false to stop.
-    public func lines(_ body: (_ line: [UInt8], _ data: [UInt8]?) -> Bool) throws(SystemError) {
+    package func lines(
+        _ body: (_ line: [UInt8], (time: String, letter: DeadLetters.Letter)?) -> Bool
+    ) throws(SystemError) {
         for file in DeadLetters.files(in: path) {
             let reading = try ReadableFile(file)
             var (at, rest): (UInt64, [UInt8]) = (0, [])
@@ -161,11 +193,11 @@ public struct DeadLetterFolder {
                 while let end = rest.span.firstOffset(of: 10, from: start) {
                     let line = Array(rest[start..<end])
                     start = end + 1
-                    guard body(line, DeadLetters.read(line)?.letter.data) else { return }
+                    guard body(line, DeadLetters.read(line)) else { return }
                 }
                 rest.removeFirst(start)
                 if bytes.isEmpty {
-                    if !rest.isEmpty { _ = body(rest, DeadLetters.read(rest)?.letter.data) }
+                    if !rest.isEmpty { _ = body(rest, DeadLetters.read(rest)) }
                     break
                 }
             }

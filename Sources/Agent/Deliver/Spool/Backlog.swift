@@ -153,7 +153,8 @@ final class Backlog {
         bytesBuried += aggregate.size
         let (input, path, first, end) = settlement.place(of: aggregate)
         let data = aggregate.withData { data in unsafe data.withUnsafeBytes { unsafe Array($0) } }
-        let letter = DeadLetters.Letter(reason: reason, input: input, source: path, first: first, end: end, data: data)
+        var letter = DeadLetters.Letter(reason: reason, input: input, source: path, first: first, end: end, data: data)
+        letter.sent = .init(records: aggregate.recordCount, key: aggregate.key)
         spool.bury(letter, token: nextToken)
     }
 
