@@ -23,8 +23,11 @@ struct Lane: ~Copyable {
     private let backlog: Backlog
     /// Calls in flight that carry nothing but what came back from the spool.
     private var backlogCalls = 0
+    /// Bytes of all calls in flight.
+    private var bytesInFlight = 0
     private var keys: SourceKeys
     private var shards: ShardMapLoader
+    private var recordLimit: RecordLimit
     private let shardMapPath: String
     private let pool: BufferPool
     private var output: Configuration.Output
@@ -93,6 +96,7 @@ struct Lane: ~Copyable {
         keys = SourceKeys(output.partitionKey, checkpoints)
         random = SplitMix64(seed: seed)
         shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit())
+        recordLimit = RecordLimit(stream: output.stream, chance: random.nextUnit())
         window = Self.window(output)
         pool = BufferPool(mostKept: 8 << 20)
     }
@@ -102,10 +106,12 @@ struct Lane: ~Copyable {
         var end: LaneControl.End?
         // The last good map is better than none, until Kinesis has told.
         if let map = ShardMapFile.load(shardMapPath, of: streamPlace) { adopt(map, .now) }
+        recallRecordLimit()
         while end == nil {
             let now = ContinuousClock.now
             takeUpdate(now)
             loadShardMap(now)
+            askRecordLimit(now)
             let drained = drainRings(now)
             sealDue(now)
             exchangeWithSpool(now)
@@ -132,7 +138,7 @@ struct Lane: ~Copyable {
     private mutating func drainRings(_ now: ContinuousClock.Instant) -> Bool {
         guard let staging else { return false }
         var drained = 0
-        for port in ports where hasRoom(for: port.feed.part, now) {
+        for port in ports where mayDrain(port) && hasRoom(for: port.feed.part, now) {
             let taken = drain(port, into: staging, now)
             guard taken > 0 else { continue }
             drained += taken
@@ -141,14 +147,24 @@ struct Lane: ~Copyable {
         return drained > 0
     }
 
+    /// Whether it is known how long the records may be that wait in a ring.
+    private func mayDrain(_ port: Port) -> Bool { !port.feed.input.hasLongRecords || recordLimit.bytes != nil }
+
+    /// Bytes of an input's record: what it may have, and the stream takes.
+    private func longest(of input: Configuration.Input) -> Int {
+        guard input.hasLongRecords, let bytes = recordLimit.bytes else { return input.maxRecord }
+        return min(input.maxRecord, Limits.longestRecord(of: bytes, isPacked: output.compression != .none))
+    }
+
     private func drain(_ port: Port, into staging: Staging, _ now: ContinuousClock.Instant) -> Int {
         let (settlement, keys, input) = (settlement, keys, port.feed.input)
+        let longest = longest(of: input)
         var bytes = 0
         // What is settled must have been read before, in the ledger too.
         var skipped: [RingEntry] = []
         var buried: [(line: [UInt8], run: Run)] = []
         let drained = staging.fill { aggregator, batcher in
-            aggregator.limitLines(to: input.maxRecord, input.onOversize.longLines)
+            aggregator.limitLines(to: longest, input.onOversize.longLines)
             return port.reader.drain(Self.drain) { payload, entry in
                 settlement.drained(entry.source, first: entry.first, end: entry.end, input: port.account)
                 bytes += Int(entry.end - entry.first)
@@ -198,9 +214,10 @@ struct Lane: ~Copyable {
         guard drained > 0 else { return 0 }
         let counts = staging.fill { aggregator, _ in aggregator.takeCounts() }
         ledger.read(.init(records: counts.records + buried.count, bytes: bytes), of: port.account)
-        for (line, run) in buried + staging.fill({ aggregator, _ in aggregator.takeSetAside() }) {
-            backlog.bury(line, run, reason: "longer than max_record", input: input.name)
-        }
+        let setAside = staging.fill { aggregator, _ in aggregator.takeSetAside() }
+        let reason = longest < input.maxRecord ? "longer than the stream takes" : "longer than max_record"
+        for (line, run) in buried { backlog.bury(line, run, reason: "longer than max_record", input: input.name) }
+        for (line, run) in setAside { backlog.bury(line, run, reason: reason, input: input.name) }
         for entry in skipped { settlement.skip(entry.source, first: entry.first, end: entry.end) }
         counters.lane.records.add(counts.records)
         counters.lane.bytes.add(counts.bytes)
@@ -230,8 +247,10 @@ struct Lane: ~Copyable {
         case .files: guard used < (hasSockets ? budget / 4 * 2 : budget) else { return false }
         case .streams: guard used < (hasDatagrams ? budget / 4 * 3 : budget) else { return false }
         }
-        // What the spool is to take has to be read first.
-        if breaker.isFailing || isStopping { return staging.batcher.bytes < 4 * output.callMaxSize }
+        // What the spool is to take has to be read first; one record is left to probe with, however long.
+        if breaker.isFailing || isStopping {
+            return staging.batcher.bytes < 4 * output.callMaxSize || staging.batcher.count <= 1
+        }
         return !staging.batcher.isSupplied(now: now)
     }
 
@@ -263,15 +282,40 @@ struct Lane: ~Copyable {
             do { try caller.start(.putRecords(call)) } catch {
                 return takeFailure(of: .putRecords(call), error, now)
             }
+            bytesInFlight += Self.size(call)
         }
     }
 
+    private static func size(_ call: [SealedAggregate]) -> Int { call.reduce(0) { $0 + $1.size } }
+
     private mutating func nextCall(_ now: ContinuousClock.Instant) -> [SealedAggregate] {
-        if let apart = suspects.next(hasOthers: true) { return apart }
+        if let apart = nextSuspects(hasOthers: true) { return apart }
         staging?.batcher.limitCalls(to: window.callBytes)
         let flush = noMoreWillCome
-        let call = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
-        return call.isEmpty ? suspects.next(hasOthers: false) ?? [] : call
+        let next = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
+        let call = withoutTooLong(next)
+        return call.isEmpty ? nextSuspects(hasOthers: false) ?? [] : call
+    }
+
+    private mutating func nextSuspects(hasOthers: Bool) -> [SealedAggregate]? {
+        while let apart = suspects.next(hasOthers: hasOthers) {
+            let call = withoutTooLong(apart)
+            if !call.isEmpty { return call }
+        }
+        return nil
+    }
+
+    /// Leaves out what the stream has told it does not take: it would refuse the whole call.
+    ///
+    /// Such records come from the spool, or were taken in before the stream's limit was lowered.
+    private mutating func withoutTooLong(_ call: [SealedAggregate]) -> [SealedAggregate] {
+        guard let most = recordLimit.told, call.contains(where: { $0.size > most }) else { return call }
+        for aggregate in call where aggregate.size > most {
+            staging?.batcher.decided(aggregate)
+            suspects.forget(aggregate)
+            backlog.bury(aggregate, reason: "longer than the stream takes")
+        }
+        return call.filter { $0.size <= most }
     }
 
     private static func window(_ output: Configuration.Output) -> CallWindow {
@@ -279,8 +323,13 @@ struct Lane: ~Copyable {
     }
 
     private func mayCall(_ now: ContinuousClock.Instant) -> Bool {
-        nextCaller == nil && breaker.mayCall(inFlight: caller.inFlight, most: window.calls, now: now)
+        nextCaller == nil && breaker.mayCall(inFlight: load, most: window.calls, now: now)
     }
+
+    /// Calls in flight; one that carries a long record counts as so many as would carry its bytes.
+    private var load: Int { max(caller.inFlight, bytesInFlight / largestUsualCall) }
+
+    private var largestUsualCall: Int { max(output.callMaxSize, Limits.recordBytes) }
 
     /// Half of the calls are kept for live records; a lane that ends leaves the rest to the next run.
     private var mayCallForBacklog: Bool {
@@ -379,26 +428,35 @@ struct Lane: ~Copyable {
     private mutating func takeReplies() {
         var replies: [KinesisCaller.Reply] = []
         caller.replies { replies.append($0) }
-        let wasFull = caller.inFlight + replies.count >= window.calls
+        let wasFull = max(load, caller.inFlight + replies.count) >= window.calls
         for reply in replies {
             let now = ContinuousClock.now
             switch reply {
             case .putRecords(let records, let results, let took):
                 if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
-                let size = records.reduce(0) { $0 + $1.size }
-                window.answered(
-                    after: took,
-                    share: Double(size) / Double(window.callBytes),
-                    isLimited: wasFull,
-                    now: now
-                )
+                let size = Self.size(records)
+                bytesInFlight -= size
+                // What a long record takes says nothing of other calls.
+                if size <= largestUsualCall {
+                    window.answered(
+                        after: took,
+                        share: Double(size) / Double(window.callBytes),
+                        isLimited: wasFull,
+                        now: now
+                    )
+                }
                 suspects.succeeded(records)
                 succeeded()
                 takeResults(Array(zip(records, results)), mapIsFresh: false, now)
+            case .control(Self.recordLimitCall, let value, _):
+                succeeded()
+                takeRecordLimit(value, now)
             case .control(_, let value, let answer):
                 succeeded()
                 takeShards(value, answer, now)
-            case .failed(let request, let failure): takeFailure(of: request, failure, now)
+            case .failed(let request, let failure):
+                if case .putRecords(let records) = request { bytesInFlight -= Self.size(records) }
+                takeFailure(of: request, failure, now)
             }
         }
         counters.lane.duplicatesPossible.add(caller.takeRepeated())
@@ -465,6 +523,7 @@ struct Lane: ~Copyable {
         control.lastFailure = failure
         switch request {
         case .putRecords(let records): takeFailure(ofSending: records, failure, now)
+        case .control(Self.recordLimitCall, _): return takeFailureOfRecordLimit(failure, now)
         case .control:
             let until = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
             shards.failed(until: until)
@@ -484,6 +543,8 @@ struct Lane: ~Copyable {
         }
         counters.lane.retried.add(records.count)
         if failure.isOfContent {
+            // The stream's limit may have been lowered.
+            recordLimit.refresh(now: now)
             switch suspects.refused(records) {
             case .parted:
                 // As long as it may be one record among several, the endpoint is not to blame.
@@ -526,8 +587,9 @@ struct Lane: ~Copyable {
         switch shards.take(value, answer.span, now: now) {
         case .more: break
         case .map(let map, let closed, let isStale):
-            if map != staging?.map { backlog.keep(map, of: streamPlace, at: shardMapPath) }
+            let isOther = map != staging?.map
             adopt(map, now)
+            if isOther { keepShardMap() }
             let waiting = awaitingMap.map { ($0.aggregate, $0.result) }
             awaitingMap = []
             if !closed.isEmpty {
@@ -538,6 +600,11 @@ struct Lane: ~Copyable {
         case .unusable(let reason):
             log.warning("the list of shards is not usable, asking again", metadata: ["reason": "\(reason)"])
         }
+    }
+
+    private func keepShardMap() {
+        guard let map = staging?.map else { return }
+        backlog.keep(map, of: streamPlace, recordBytes: recordLimit.told, at: shardMapPath)
     }
 
     /// The stream and where it is.
@@ -558,6 +625,63 @@ struct Lane: ~Copyable {
         note(staging.rearrange(by: map, for: output, seed: random.next(), now: now))
     }
 
+    // MARK: the stream's limit for records
+
+    private static let recordLimitCall = "DescribeStreamSummary"
+
+    /// Whether some input may have records that not every stream takes.
+    private var hasLongRecords: Bool { ports.contains { $0.feed.input.hasLongRecords } }
+
+    /// Begins with what the stream told an earlier run, where that matters.
+    private mutating func recallRecordLimit() {
+        let kept = hasLongRecords ? ShardMapFile.recordBytes(shardMapPath, of: streamPlace) : nil
+        recordLimit = RecordLimit(stream: output.stream, kept: kept, chance: random.nextUnit())
+    }
+
+    private mutating func askRecordLimit(_ now: ContinuousClock.Instant) {
+        guard hasLongRecords, (breaker.heldUntil ?? now) <= now, nextCaller == nil else { return }
+        guard let parameters = recordLimit.nextCall(now: now) else { return }
+        do { try caller.start(.control(Self.recordLimitCall, parameters)) } catch {
+            takeFailure(of: .control(Self.recordLimitCall, parameters), error, now)
+        }
+    }
+
+    private mutating func takeRecordLimit(_ value: WireValue, _ now: ContinuousClock.Instant) {
+        guard recordLimit.take(value, now: now), let bytes = recordLimit.told else { return }
+        keepShardMap()
+        let (size, stream) = ("\(bytes >> 10)KiB", "\(output.stream)")
+        if ports.contains(where: { longest(of: $0.feed.input) < $0.feed.input.maxRecord }) {
+            log.warning(
+                """
+                the stream takes no records as long as max_record: on_oversize says what becomes of longer ones; \
+                kinesis:UpdateMaxRecordSize raises the stream's limit
+                """,
+                metadata: ["stream": "\(stream)", "most": "\(size)"]
+            )
+        } else {
+            log.notice("the stream takes long records", metadata: ["stream": "\(stream)", "most": "\(size)"])
+        }
+    }
+
+    private mutating func takeFailureOfRecordLimit(_ failure: CallFailure, _ now: ContinuousClock.Instant) {
+        let chance = random.nextUnit()
+        if case .transport = failure { _ = breaker.failed(isPermanent: failure.isPermanent, chance: chance, now: now) }
+        let isRefused = failure.isRefusal
+        let result = recordLimit.failed(
+            isRefused: isRefused,
+            othersFail: breaker.isFailing || staging == nil,
+            chance: chance,
+            now: now
+        )
+        guard result == .assumed else { return }
+        log.error(
+            isRefused
+                ? "the stream does not tell its limit for records, 1MiB holds: allow kinesis:DescribeStreamSummary"
+                : "the stream does not tell its limit for records, 1MiB holds until it does",
+            metadata: ["stream": "\(output.stream)", "reason": "\(failure)"]
+        )
+    }
+
     // MARK: another configuration
 
     /// Takes on what a reload has changed; a new endpoint only when no call to the old one is in flight.
@@ -565,8 +689,8 @@ struct Lane: ~Copyable {
         if let update = control.takeUpdate() {
             ports += update.added.map { Port($0, account: ledger.number(of: $0.input.name)) }
             memoryBudget = update.memoryBudget
+            let isOtherStream = update.output.stream != output.stream
             if update.output != output {
-                let isOtherStream = update.output.stream != output.stream
                 output = update.output
                 window = Self.window(output)
                 keys = SourceKeys(output.partitionKey, checkpoints)
@@ -575,6 +699,7 @@ struct Lane: ~Copyable {
                 }
                 if isOtherStream { shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit()) }
             }
+            if isOtherStream || !hasLongRecords { recallRecordLimit() }
             nextCaller = update.caller ?? nextCaller
         }
         // One is left, whatever comes: a lane without any would have ended.
@@ -586,6 +711,7 @@ struct Lane: ~Copyable {
             caller = make()
             (breaker, toldFallback) = (Breaker(), false)
             shards.refresh()
+            recallRecordLimit()
         }
     }
 
@@ -596,7 +722,7 @@ struct Lane: ~Copyable {
         bell.prepareToSleep()
         let now = ContinuousClock.now
         var wake = now + .seconds(60)
-        if control.hasUpdate || ports.contains(where: { !$0.reader.isEmpty && hasRoom(for: $0.feed.part, now) }) {
+        if control.hasUpdate || ports.contains(where: { mayDrain($0) && !$0.reader.isEmpty && hasRoom(for: $0.feed.part, now) }) {
             wake = now
         }
         let flush = noMoreWillCome
@@ -605,7 +731,7 @@ struct Lane: ~Copyable {
             if flush, !staging.aggregator.isEmpty { wake = now }
             if let oldest = staging.aggregator.oldestReceipt { wake = min(wake, oldest + staging.batcher.linger) }
             // With every call taken, an answer is what to wait for.
-            if nextCaller == nil, caller.inFlight < (breaker.isFailing ? 1 : window.calls) {
+            if nextCaller == nil, load < (breaker.isFailing ? 1 : window.calls) {
                 let due =
                     suspects.hasNext(hasOthers: false)
                     ? now : staging.batcher.nextDue(now: now, flush: flush, backlogAlone: mayCallForBacklog)
@@ -620,6 +746,9 @@ struct Lane: ~Copyable {
         }
         if let givesUpAt { wake = min(wake, givesUpAt) }
         if let closesAt, closesAt > now { wake = min(wake, closesAt) }
+        if hasLongRecords, nextCaller == nil, let due = recordLimit.nextDue(now: now) {
+            wake = min(wake, max(due, breaker.heldUntil ?? due))
+        }
         if isDone(now) != nil { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }
         caller.wait(for: bell, atMost: max(.zero, wake - now))

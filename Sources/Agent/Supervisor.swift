@@ -27,8 +27,6 @@ struct Supervisor {
     /// What the inputs of streams listen on, by their names.
     private var streams: [String: StreamSockets]
 
-    /// What the process takes beside rings and aggregates: its code, libcurl's buffers, the state.
-    private static let baseMemory = 32 << 20
     private static let checkpointPeriod: Duration = .seconds(1)
     private static let newFilePeriod: Duration = .milliseconds(50)
 
@@ -179,7 +177,7 @@ struct Supervisor {
     private func startLane(_ feeds: [Feed]) -> Thread {
         let (output, checkpoints, ledger, spool) = (output, checkpoints, ledger, spool)
         let (control, counters, log, bell) = (control, counters, log, laneBell)
-        let (caller, memory) = (caller(), memory(for: feeds))
+        let (caller, memory) = (caller(), memory)
         let path = ShardMapFile.path(folder, output.name)
         return Thread("penstock-lane") {
             var lane = Lane(
@@ -208,9 +206,8 @@ struct Supervisor {
     }
 
     /// What is left for aggregates.
-    private func memory(for feeds: [Feed]) -> Int {
-        let rings = feeds.reduce(0) { $0 + $1.ring.capacity }
-        return max(16 << 20, configuration.agent.memoryLimit - rings - Self.baseMemory)
+    private var memory: Int {
+        MemoryPlan(limit: configuration.agent.memoryLimit, inputs: configuration.activeInputs).aggregates
     }
 
     /// Makes the caller, in the thread that will own it.
@@ -222,6 +219,7 @@ struct Supervisor {
             var options = HTTPClient.Options(url: endpoint.url)
             options.connectTimeout = output.connectTimeout
             options.timeout = output.timeout
+            options.timeoutBytes = max(output.callMaxSize, Limits.recordBytes)
             options.maxConnections = output.maxInFlight
             options.caFile = output.caFile.isEmpty ? nil : output.caFile
             // A Kinesis that the caller of the agent has started is on this machine.
@@ -278,7 +276,7 @@ struct Supervisor {
                 added: feeds,
                 output: output,
                 caller: isOtherCaller ? caller() : nil,
-                memoryBudget: memory(for: kept.map(\.feed) + feeds)
+                memoryBudget: memory
             )
         )
         laneBell.ringAlways()
@@ -330,7 +328,7 @@ extension Configuration {
 
 extension Configuration.SocketSettings {
     /// The threads that read the input.
-    fileprivate var parts: [Feed.Part] {
+    var parts: [Feed.Part] {
         var parts: [Feed.Part] = []
         if listen.contains(where: { if case .udp = $0 { true } else { false } }) {
             parts += (0..<readers).map { .udp(reader: $0) }
@@ -356,7 +354,7 @@ extension Configuration.Input {
     /// Whether another configuration means the same by it, wherever in the file it stands.
     func isSame(as other: Self) -> Bool {
         var other = other
-        other.place = place
+        (other.place, other.maxRecordPlace) = (place, maxRecordPlace)
         return self == other
     }
 }

@@ -21,9 +21,9 @@ public struct Aggregator: ~Copyable {
         public var size = 50 << 10
         /// Records of an aggregate; 0: as many as fit.
         public var records = 0
-        /// Bytes of a record; longer lines are split or truncated.
-        public var record = Kinesis.Limits.recordBytes - Kinesis.Limits.partitionKeyBytes
-        /// What becomes of a line above `record`.
+        /// Bytes of a record; longer ones are split, truncated or set aside.
+        public var record = Kinesis.Limits.longestRecord()
+        /// What becomes of a line, or another record, above `record`.
         public var longLines = LongLines.split
         public var compression = Compression.none
 
@@ -209,14 +209,15 @@ public struct Aggregator: ~Copyable {
             let end = position + UInt64(count)
             let data = block.extracting(start + keyCount..<start + keyCount + count)
             let key = placement == .key ? keys.key(of: block.extracting(start..<start + keyCount), md5) : nil
-            take(data, under: key, Run(source: source, first: position, end: end), receipt, &batcher)
+            let run = Run(source: source, first: position, end: end)
+            take(record: data, under: key, from: run, receipt: receipt, into: &batcher)
             (offset, position) = (start + keyCount + count, end)
         }
     }
 
-    /// Takes one record.
+    /// Takes one record; a longer one than a record may be becomes what such a line does.
     ///
-    /// - Parameter run: where it came from.
+    /// - Parameter run: where it came from, its first byte first.
     public mutating func take(
         record: Span<UInt8>,
         under key: RecordKey?,
@@ -224,6 +225,7 @@ public struct Aggregator: ~Copyable {
         receipt: ContinuousClock.Instant,
         into batcher: inout Batcher
     ) {
+        guard record.count <= limits.record else { return takeLong(record, key, run, receipt, &batcher) }
         let key = key ?? fieldKey(of: record)
         let shard =
             switch placement {
@@ -277,36 +279,33 @@ public struct Aggregator: ~Copyable {
         let (data, next) = Cut.next(in: block, at: offset)
         let end = position + UInt64(next - offset - Cut.head)
         let run = Run(source: source, first: position, end: end)
-        take(block.extracting(data), under: key, run, receipt, &batcher)
+        take(record: block.extracting(data), under: key, from: run, receipt: receipt, into: &batcher)
         (offset, position) = (next, end)
     }
 
-    /// Takes one record of any length: splits, truncates or sets aside what is longer than a record may be.
-    private mutating func take(
-        _ data: Span<UInt8>,
-        under key: RecordKey?,
+    /// Splits, truncates or sets aside a record that is longer than one may be.
+    private mutating func takeLong(
+        _ record: Span<UInt8>,
+        _ key: RecordKey?,
         _ run: Run,
         _ receipt: ContinuousClock.Instant,
         _ batcher: inout Batcher
     ) {
-        guard data.count > limits.record else {
-            return take(record: data, under: key, from: run, receipt: receipt, into: &batcher)
-        }
         oversize += 1
         if limits.longLines == .setAside {
-            unsafe data.withUnsafeBytes { setAside.append((unsafe Array($0), run)) }
+            unsafe record.withUnsafeBytes { setAside.append((unsafe Array($0), run)) }
             records += 1
             return
         }
         // Its pieces stay together.
-        let key = key ?? fieldKey(of: data)
+        let key = key ?? fieldKey(of: record)
         var offset = 0
-        while offset < data.count {
-            let cut = Self.cut(data, from: offset, to: data.count, most: limits.record)
-            let isLast = limits.longLines == .truncate || cut == data.count
+        while offset < record.count {
+            let cut = Self.cut(record, from: offset, to: record.count, most: limits.record)
+            let isLast = limits.longLines == .truncate || cut == record.count
             let first = run.first + UInt64(offset)
             let piece = Run(source: run.source, first: first, end: isLast ? run.end : run.first + UInt64(cut))
-            take(record: data.extracting(offset..<cut), under: key, from: piece, receipt: receipt, into: &batcher)
+            take(record: record.extracting(offset..<cut), under: key, from: piece, receipt: receipt, into: &batcher)
             if isLast { return }
             offset = cut
         }

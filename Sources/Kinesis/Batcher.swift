@@ -65,7 +65,7 @@ public struct Batcher {
     }
 
     /// The part of a shard's burst that is never used: by so much records may overtake each other on their way.
-    private static let spared = 0.05
+    static let spared = 0.05
 
     private static func queue(_ limits: Limits, _ now: ContinuousClock.Instant) -> ShardQueue {
         var queue = ShardQueue()
@@ -381,6 +381,7 @@ public struct Batcher {
     /// Takes live aggregates that `mayGo`, the oldest first, until no more than `most` bytes of live ones wait: for the
     /// spool.
     ///
+    /// Unless that is 0 one is left, however long it is: by that it is found out whether the endpoint answers again.
     /// What comes back from there goes before what has stayed. In order, so, none leaves while an earlier one of its shard
     /// is under way or stays.
     public mutating func takeOldest(above most: Int, where mayGo: (SealedAggregate) -> Bool) -> [SealedAggregate] {
@@ -415,7 +416,7 @@ public struct Batcher {
         var taken: [SealedAggregate] = []
         var left = bytes
         for aggregate in candidates.sorted(by: { $0.firstReceipt < $1.firstReceipt })
-        where left > most && mayGo(aggregate) {
+        where left > most && (most == 0 || left > aggregate.size) && mayGo(aggregate) {
             taken.append(aggregate)
             left -= aggregate.size
         }

@@ -11,6 +11,12 @@ public enum Limits {
     public static let recordBytes = 1 << 20
     /// The largest MaxRecordSizeInKiB a stream may have, in bytes.
     public static let largestRecordBytes = 10 << 20
+    /// Bytes of a user record that any partition key leaves, of a stream that takes records of `streamBytes`.
+    ///
+    /// - Parameter isPacked: whether it is compressed: what does not shrink grows by gzip's own bytes.
+    public static func longestRecord(of streamBytes: Int = recordBytes, isPacked: Bool = false) -> Int {
+        streamBytes - partitionKeyBytes - (isPacked ? max(0, streamBytes - recordBytes) >> 11 : 0)
+    }
     /// Characters of a partition key.
     public static let partitionKeyCharacters = 256
     /// Bytes that so many characters of UTF-8 can take; they count against the record's limit.

@@ -73,6 +73,8 @@ public enum PutRecords {
         _ heads: inout ByteWriter,
         _ pieces: inout [Piece]
     ) -> Int {
+        // Grown by doubling, it would be twice as large as a long record in base64.
+        heads.reserve(records.reduce(1024) { $0 + Base64.size(of: $1.dataCount) + 6 * $1.key.partitionKey.count + 128 })
         heads.append("{")
         JSONWriter.text(stream.member, to: &heads)
         heads.append(":")

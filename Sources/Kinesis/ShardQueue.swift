@@ -22,8 +22,18 @@ struct ShardQueue {
 
     mutating func takeHead(isBacklog: Bool) -> SealedAggregate {
         let head = isBacklog ? backlog.takeHead() : live.takeHead()
-        byteBucket?.take(Double(head.size))
+        let cost = cost(of: head.size)
+        byteBucket?.take(cost)
         recordBucket?.take(1)
         return head
+    }
+
+    /// What a record costs of the shard's bytes.
+    ///
+    /// One above the burst goes when the bucket is full, and so does the shard's own: that must be there first, though
+    /// records are a different time on their way.
+    private func cost(of size: Int) -> Double {
+        guard let byteBucket, Double(size) > byteBucket.burst else { return Double(size) }
+        return Double(size) * (1 + Batcher.spared)
     }
 }

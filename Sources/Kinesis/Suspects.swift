@@ -57,6 +57,9 @@ public struct Suspects {
         return true
     }
 
+    /// Notes that it is known of an aggregate by other means what becomes of it.
+    public mutating func forget(_ aggregate: SealedAggregate) { release([aggregate]) }
+
     /// The next call to make apart from others; nil: none.
     ///
     /// - Parameter hasOthers: whether another call could be made, which would tell more than one that was refused before.

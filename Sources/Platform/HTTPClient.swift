@@ -17,6 +17,8 @@ public final class HTTPClient {
         public var connectTimeout: Duration = .seconds(5)
         /// From the start of a call to the end of its answer.
         public var timeout: Duration = .seconds(10)
+        /// Bytes of a request that `timeout` is for: one of many times as many has many times as long.
+        public var timeoutBytes = Int.max
         /// Connections kept open.
         public var maxConnections = 24
         /// A file of certificates to trust in place of the system's.
@@ -168,6 +170,8 @@ public final class Transfer {
     private var url: String?
     private var method = HTTPClient.Method.post
     private let largestAnswer: Int
+    private let timeout: (usual: Int, bytes: Int)
+    private var currentTimeout: Int
 
     private var pieces: [UnsafeRawBufferPointer] = unsafe []
     private var bodySize = 0
@@ -189,6 +193,8 @@ public final class Transfer {
         unsafe errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
         unsafe errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
         largestAnswer = options.largestAnswer
+        timeout = (Int(options.timeout.milliseconds), options.timeoutBytes)
+        currentTimeout = timeout.usual
         unsafe ccurl_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
         unsafe ccurl_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https")
         unsafe ccurl_set_text(easy, CURLOPT_USERAGENT, options.userAgent)
@@ -196,7 +202,7 @@ public final class Transfer {
         unsafe ccurl_set_long(easy, CURLOPT_NOSIGNAL, 1)
         unsafe ccurl_set_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
         unsafe ccurl_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, Int(options.connectTimeout.milliseconds))
-        unsafe ccurl_set_long(easy, CURLOPT_TIMEOUT_MS, Int(options.timeout.milliseconds))
+        unsafe ccurl_set_long(easy, CURLOPT_TIMEOUT_MS, currentTimeout)
         unsafe ccurl_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
         unsafe ccurl_set_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
         unsafe ccurl_set_long(easy, CURLOPT_SSL_VERIFYHOST, 2)
@@ -281,6 +287,11 @@ public final class Transfer {
         addHeader("Expect", "")
         unsafe ccurl_set_pointer(easy, CURLOPT_HTTPHEADER, headers)
         unsafe ccurl_set_size(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bodySize))
+        let needed = timeout.usual * max(1, bodySize / timeout.bytes)
+        if needed != currentTimeout {
+            currentTimeout = needed
+            unsafe ccurl_set_long(easy, CURLOPT_TIMEOUT_MS, needed)
+        }
         (piece, offset, wasRepeated) = (0, 0, false)
         unsafe errorText[0] = 0
     }
@@ -291,6 +302,7 @@ public final class Transfer {
         unsafe pieces.removeAll(keepingCapacity: true)
         (bodySize, piece, offset) = (0, 0, 0)
         answer.clear(keeping: 64 << 10)
+        heads.clear(keeping: 4 << 20)
         answerHeaders.removeAll(keepingCapacity: true)
     }
 

@@ -190,7 +190,7 @@ import Testing
 
     @Test(arguments: [
         "exclude = \"/x\"", "exclude = [1]", "exclude = [\"x\"]", "start_at = \"End\"", "max_record = 0",
-        "max_record = \"2MiB\"", "on_oversize = \"drop\"", "multiline = true",
+        "max_record = \"11MiB\"", "on_oversize = \"drop\"", "multiline = true",
     ])
     func `one wrong value of an input is one fault at its line`(line: String) {
         let faults = Self.faults(Self.with(input: line))
@@ -213,6 +213,35 @@ import Testing
     func `one wrong value of an output is one fault`(line: String) {
         let faults = Self.faults(Self.with(output: line))
         #expect(faults.count == 1, "\(faults)")
+    }
+
+    @Test func `records of up to 10 MiB less the key are allowed where the memory holds them`() throws {
+        for (text, bytes) in [
+            ("1MiB", Limits.longestRecord()), ("1048576B", Limits.longestRecord()), ("1048577B", 1_048_577),
+            ("5MiB", 5 << 20), ("10MiB", Limits.longestRecord(of: 10 << 20)),
+        ] {
+            let input = try Self.read(Self.with(input: "max_record = \"\(text)\"")).inputs[0]
+            #expect(input.maxRecord == bytes && input.hasLongRecords == (bytes > 1 << 20), "\(text)")
+            #expect(input.ringBytes / 2 >= bytes + 64 && input.ringBytes.nonzeroBitCount == 1)
+        }
+        #expect(Limits.longestRecord(of: 10 << 20) + 1024 == 10 << 20)
+        #expect(try Self.read(Self.smallest).inputs[0].ringBytes == 2 << 20)
+
+        let long = Self.with(agent: "memory_limit = \"64MiB\"", input: "max_record = \"10MiB\"")
+        let faults = Self.faults(long)
+        #expect(faults.count == 1)
+        #expect(faults.first?.hasPrefix("p.toml:6:14: inputs.app.max_record: records of ") == true, "\(faults)")
+        // What it says to set is enough, and a MiB less is not.
+        let words = faults.first?.split(separator: "\"").first { $0.hasSuffix("MiB") } ?? ""
+        let least = try #require(Int(words.dropLast(3)))
+        #expect(least < 256)
+        #expect(Self.faults(long.replacing("64MiB", with: "\(least)MiB")).isEmpty)
+        #expect(Self.faults(long.replacing("64MiB", with: "\(least - 1)MiB")).count == 1)
+        // An input that goes nowhere needs nothing.
+        let other = "[inputs.b]\ntype = \"file\"\npaths = [\"/b\"]\n"
+        #expect(
+            Self.faults(long.replacing("[outputs.stream]", with: other + "[outputs.stream]\nfrom = [\"b\"]")).isEmpty
+        )
     }
 
     @Test func `a partition key may have 256 characters, of any size`() throws {

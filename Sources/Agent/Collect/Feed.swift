@@ -53,10 +53,10 @@ package final class Feed: Sendable {
             }
         }
 
-        /// Holds the longest record twice, as an entry must find room; datagrams cannot wait for the lane.
-        fileprivate var ringBytes: Int {
+        /// Bytes of the ring: it holds the longest record twice, as an entry must find room; datagrams cannot wait for the lane.
+        func ringBytes(for input: Configuration.Input) -> Int {
             switch self {
-            case .files, .streams: 2 << 20
+            case .files, .streams: input.ringBytes
             case .udp, .unixgram: 4 << 20
             }
         }
@@ -73,7 +73,7 @@ package final class Feed: Sendable {
         laneBell: Doorbell
     ) throws(SystemError) {
         (self.input, self.part, self.source) = (input, part, source)
-        ring = Ring(capacity: ringBytes ?? part.ringBytes)
+        ring = Ring(capacity: ringBytes ?? part.ringBytes(for: input))
         self.laneBell = laneBell
         bell = try Doorbell()
     }

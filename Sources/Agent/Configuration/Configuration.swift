@@ -34,8 +34,12 @@ public struct Configuration: Equatable, Sendable {
         public var paths: [String] = []
         public var exclude: [String] = []
         public var startAt = StartAt.end
-        /// Bytes of a record at most.
-        public var maxRecord = Limits.recordBytes - Limits.partitionKeyBytes
+        /// Bytes of a record at most; `onOversize` says what becomes of longer ones.
+        ///
+        /// Above what every stream takes the stream is asked for its own limit, which holds besides.
+        public var maxRecord = Limits.longestRecord()
+        /// Where that stands, if it is above what every stream takes.
+        public var maxRecordPlace: Place?
         public var onOversize = Oversize.split
         /// A regular expression that fits the first line of a record of several; empty: a line is a record.
         public var multilineStart = ""
@@ -55,7 +59,7 @@ public struct Configuration: Equatable, Sendable {
     /// Where to begin in a file that was there before the input's first start.
     public enum StartAt: String, CaseIterable, Sendable { case end, beginning }
 
-    /// What to do with a line, or a message, above `max_record`.
+    /// What to do with a record, or a message, above `max_record`, or above what the stream takes.
     public enum Oversize: String, CaseIterable, Sendable {
         case split, truncate
         case deadLetter = "dead_letter"

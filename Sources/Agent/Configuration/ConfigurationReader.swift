@@ -75,6 +75,7 @@ extension Configuration {
                 )
             }
         }
+        checkMemory(reader)
         for output in outputs {
             for name in output.from where !inputs.contains(where: { $0.name == name }) {
                 let names = inputs.map { "\"\($0.name)\"" }.joined(separator: ", ")
@@ -85,6 +86,21 @@ extension Configuration {
                 )
             }
         }
+    }
+}
+
+extension Configuration {
+    /// Whether the memory holds the longest records; other inputs fit whatever the limit.
+    private func checkMemory(_ reader: TableReader) {
+        guard outputs.count == 1, let input = activeInputs.first(where: \.hasLongRecords) else { return }
+        let least = MemoryPlan(limit: agent.memoryLimit, inputs: activeInputs).leastLimit
+        guard agent.memoryLimit < least else { return }
+        reader.fault(
+            at: input.maxRecordPlace ?? input.place,
+            "inputs.\(input.name).max_record",
+            "records of \(Units.text(bytes: input.maxRecord)) need memory: set agent.memory_limit to"
+                + " \"\(Units.text(bytes: least))\" or more, or lower max_record"
+        )
     }
 }
 
@@ -114,9 +130,11 @@ extension Configuration.Input {
         if !table.has("type") { table.fault(nil, "needs a type: type = \"file\", \"syslog\" or \"socket\"") }
         // What the other keys mean depends on it.
         guard table.choice("type", into: &kind) else { return }
-        // Up to 256 characters of key are counted with the record; the usual limit must hold for both.
-        table.size("max_record", in: 1...Limits.recordBytes, into: &maxRecord)
-        maxRecord = min(maxRecord, Limits.recordBytes - Limits.partitionKeyBytes)
+        table.size("max_record", in: 1...Limits.largestRecordBytes, into: &maxRecord)
+        // Up to 256 characters of key are counted with the record; the stream's limit must hold for both.
+        let streamBytes = maxRecord > Limits.recordBytes ? Limits.largestRecordBytes : Limits.recordBytes
+        maxRecord = min(maxRecord, Limits.longestRecord(of: streamBytes))
+        if hasLongRecords { maxRecordPlace = table.place(of: "max_record") }
         table.choice("on_oversize", into: &onOversize)
         switch kind {
         case .file: readFiles(&table)

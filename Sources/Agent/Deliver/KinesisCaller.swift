@@ -109,6 +109,12 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
         )
     }
 
+    /// Whether the service answers this call so for whoever asks, until somebody allows it or teaches it the call.
+    var isRefusal: Bool {
+        guard case .service(let error) = self else { return false }
+        return error.kind == .permanent && error.code != "ResourceNotFoundException"
+    }
+
     /// Bytes had left, and no answer came in time.
     var isTimeout: Bool {
         guard case .transport(let error) = self else { return false }

@@ -159,8 +159,8 @@ final class Backlog {
     }
 
     /// Keeps the shard map on the disk.
-    func keep(_ map: ShardMap, of stream: String, at path: String) {
-        spool.keep(shardMap: ShardMapFile.encode(map, of: stream), at: path)
+    func keep(_ map: ShardMap, of stream: String, recordBytes: Int?, at path: String) {
+        spool.keep(shardMap: ShardMapFile.encode(map, of: stream, recordBytes: recordBytes), at: path)
     }
 
     /// Asks for so many bytes of what is owed.

@@ -211,7 +211,8 @@ package enum SpoolSegment {
         var bytes = try file.bytes(at: offset, count: min(most, usual))
         guard let length = SpoolRecord.length(bytes.span), length <= most else { return nil }
         if length > bytes.count {
-            bytes += try file.bytes(at: offset + UInt64(bytes.count), count: length - bytes.count)
+            // Again from its start: joined to what is there, a long record would be in memory twice.
+            bytes = try file.bytes(at: offset, count: length)
         }
         guard bytes.count >= length else { return nil }
         // A small one must not keep the room for a large one: many of them wait together.
