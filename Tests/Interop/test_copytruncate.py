@@ -145,3 +145,33 @@ def test_an_unfinished_line_that_is_cut_off_does_not_keep_a_single_run_from_endi
     os.truncate(path, whole)
     assert run.terminate() == 0
     assert agent.once().process.returncode == 0
+
+
+def test_a_copy_with_the_inode_of_an_empty_file_of_the_last_run_is_not_read_again(start_local, make_agent, logs):
+    """Of an empty file nothing is known but its inode, which another file may get."""
+    server = start_local("logs:4", "--memory=256MiB")
+    source, path = oracle.Source(1), logs / "app.log"
+    agent = make_agent(path, server.url, "logs", rate_limit=0)
+    path.touch()
+    first = agent.start()
+    first.wait_for("tailing file", 10)
+    until(lambda: agent.checkpoints, 10, "the state of the empty file")
+    assert first.terminate() == 0, first.log
+    # Its inode lives on, under a name that is no rotated one.
+    hidden = logs / ".hidden"
+    path.rename(hidden)
+    source.write(path, 5000)
+    run = agent.start()
+    until(lambda: path.stat().st_size in agent.checkpoints.values(), 20, "the file to settle")
+    hidden.write_bytes(path.read_bytes())
+    hidden.rename(logs / "app.log.1")
+    # Until the folder has been searched: some copies take so long.
+    time.sleep(4)
+    with open(path, "r+b") as file:
+        file.truncate(0)
+    source.write(path, 100)
+    time.sleep(1)
+    until(lambda: path.stat().st_size in agent.checkpoints.values(), 20, "the rest to settle")
+    assert run.terminate() == 0, run.log
+    verdict = oracle.verify(server.url, "logs", [source])
+    verdict.require_exact()

@@ -452,14 +452,14 @@ struct FileFinder: ~Copyable {
         let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
         let isOld = isFirstScan && startsAtEnd
         // An input that starts at the ends of its files takes each as it finds it.
-        let mayBeCopy = !isRotated && !once && !isOld
+        let looksForCopies = !once && !isOld
+        let mayBeCopy = looksForCopies && !isRotated
         var same: [Checkpoints.Unclaimed] = []
         for known in known where try isSame(file, status, known) { same.append(known) }
         if let furthest = same.max(by: { $0.offset < $1.offset }) {
-            // Of one that was empty nothing is known: its inode may be a copy's by now.
-            if mayBeCopy, furthest.entry.headSize == 0, try copies.mayBeInTheMaking(file, status, path, beside: files) {
-                return
-            }
+            // Of one that was empty nothing is known: its inode may be a copy's by now, whatever the patterns say of that.
+            let isUnknown = furthest.entry.headSize == 0
+            if looksForCopies, isUnknown, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
             // A copy that was finished has the entry of the file that it is of, and may have had one before.
             for known in same where known.entry.id != furthest.entry.id { checkpoints.close(known.entry.id) }
             return try begin(file, path, target: target, status, as: furthest, isRotated: isRotated)
