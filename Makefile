@@ -11,11 +11,11 @@ SOAK ?= 3600
 
 # Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
-APT_TESTS := python3-venv openssl logrotate valgrind binutils
+APT_TESTS := python3-venv openssl logrotate valgrind binutils bsdutils rsyslog rsyslog-openssl socat systemd libglib2.0-0
 
 .PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench fleet format lint proto clean
 
-deps: deps-build .venv/installed
+deps: deps-build .venv/installed .peers/usr/bin/loggen
 
 deps-build:
 	@packaging/apt-install $(APT)
@@ -26,6 +26,11 @@ deps-build:
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# syslog-ng's loggen, whose package cannot be installed beside rsyslog.
+.peers/usr/bin/loggen:
+	@packaging/apt-install $(APT_TESTS)
+	Tests/Interop/fetch-loggen .peers
 
 build: deps-build
 	$(BUILD) --product penstock
@@ -86,4 +91,4 @@ proto:
 	cd Sources/C/Aggregate && protoc-c --c_out=. aggregate.proto && mv aggregate.pb-c.h include/
 
 clean:
-	rm -rf .build .build-threads .build-fuzz .venv
+	rm -rf .build .build-threads .build-fuzz .venv .peers

@@ -207,8 +207,8 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     package.targets += [
         fuzz("CBOR", of: ["Kinesis", "Bytes"]),
         fuzz("Configuration", of: ["Agent", "Kinesis"]),
-        fuzz("Framer", of: ["Agent"]),
         fuzz("Deaggregator", of: ["Kinesis", "Bytes", "CAggregate", "CProtobufC"]),
+        fuzz("Framer", of: ["Agent"]),
         fuzz("JSON", of: ["Kinesis", "Bytes"]),
         fuzz("Syslog", of: ["Agent", "Kinesis", "Bytes"]),
         .target(name: "CFuzzStart", path: "Tests/Fuzz/Start"),

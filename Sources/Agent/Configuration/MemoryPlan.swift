@@ -20,7 +20,7 @@ struct MemoryPlan {
         let gathering = long.reduce(0) { $0 + ($1.multilineStart.isEmpty ? 2 : 6) * $1.maxRecord }
         // Of the longest, one above what aggregates may have, two on their way from or to the disk, and one as base64 or gzip.
         let longest = 4 * (long.map(\.maxRecord).max() ?? 0)
-        fixed = Self.base + inputs.reduce(0) { $0 + $1.allRingBytes } + gathering + longest
+        fixed = Self.base + inputs.reduce(0) { $0 + $1.bufferBytes } + gathering + longest
     }
 
     /// Bytes of aggregates, open, waiting and in flight.
@@ -37,9 +37,12 @@ extension Configuration.Input {
     /// Whether it may have records that only a stream takes that was told to.
     package var hasLongRecords: Bool { maxRecord > Limits.longestRecord() }
 
-    /// Bytes of its rings: one for its files, or one for each thread that reads its sockets.
-    fileprivate var allRingBytes: Int {
-        socket.map { $0.parts.reduce(0) { $0 + $1.ringBytes(for: self) } } ?? ringBytes
+    /// Bytes of its rings, one for its files or for each thread that reads its sockets, and of what connections hold.
+    fileprivate var bufferBytes: Int {
+        guard let socket else { return ringBytes }
+        return socket.parts.reduce(0) {
+            $0 + $1.ringBytes(for: self) + ($1 == .streams ? StreamCollector.mostUnfinished : 0)
+        }
     }
 
     /// Bytes of a ring of its lines: it holds the longest record with its line end twice, as its entries must.

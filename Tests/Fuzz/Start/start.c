@@ -11,4 +11,5 @@ int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*test)(const uint8_t *data
 START(fuzz_cbor)
 START(fuzz_configuration)
 START(fuzz_deaggregator)
+START(fuzz_framer)
 START(fuzz_json)

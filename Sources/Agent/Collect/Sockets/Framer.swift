@@ -223,7 +223,7 @@ package struct Framer: Equatable {
             at += 1
         }
         guard at < bytes.count || at - start == Self.mostDigits else { return }
-        let isCount = at > start && at < bytes.count && bytes[at] == Self.space
+        let isCount = at > start && at - start < Self.mostDigits && bytes[at] == Self.space
         mode = isCount ? .octetCounting : .delimited(by: Self.lineFeed)
     }
 

@@ -55,7 +55,7 @@ package final class SocketRegistry: Sendable {
         _ listen: Configuration.Listen,
         _ settings: Configuration.SocketSettings
     ) throws(SocketFault) -> ListeningSocket {
-        if let socket = open.withLock({ $0[listen.place] }) {
+        if let place = listen.place, let socket = open.withLock({ $0[place] }) {
             try socket.own(mode: settings.mode, group: settings.group)
             return socket
         }
@@ -67,13 +67,13 @@ package final class SocketRegistry: Sendable {
             socket = try ListeningSocket(file)
         case .udp, .unixgram: preconditionFailure("datagrams are no streams")
         }
-        open.withLock { $0[listen.place] = socket }
+        if let place = listen.place { open.withLock { $0[place] = socket } }
         return socket
     }
 
     /// Closes what none of those inputs listens on.
     package func close(allBut inputs: [Configuration.Input]) {
-        let kept = Set(inputs.flatMap { $0.socket?.listen ?? [] }.map(\.place))
+        let kept = Set(inputs.flatMap { $0.socket?.listen ?? [] }.compactMap(\.place))
         let closed = open.withLock { open in
             let closed = open.filter { !kept.contains($0.key) }
             for listen in closed.keys { open[listen] = nil }
@@ -149,11 +149,11 @@ extension Configuration {
 }
 
 extension Configuration.Listen {
-    /// The same for TCP and TLS, which share their ports.
-    fileprivate var place: Self {
+    /// What only one socket can have: the same for TCP and TLS, which share their ports; nil where the kernel chooses one.
+    fileprivate var place: Self? {
         switch self {
-        case .tls(let address): .tcp(address)
-        case .udp, .tcp, .unix, .unixgram: self
+        case .tcp(let address), .tls(let address): address.port == 0 ? nil : .tcp(address)
+        case .udp, .unix, .unixgram: self
         }
     }
 

@@ -111,8 +111,9 @@ package struct StreamCollector: ~Copyable {
     @discardableResult
     private mutating func work(atMost most: Duration?) -> Bool {
         feed.bell.prepareToSleep()
+        var events: [UInt64] = []
+        swap(&events, &self.events)
         events.removeAll(keepingCapacity: true)
-        var events = self.events
         epoll.wait(atMost: unread.isEmpty && !isStopping ? most : .zero) { tokens in
             for index in tokens.indices { events.append(tokens[index]) }
         }
