@@ -165,7 +165,7 @@ struct Supervisor {
         let (counters, log) = (StreamCounters(), log)
         return Thread("stream-\(feed.input.name)") {
             do throws(SystemError) {
-                var collector = try StreamCollector(feed, sockets, source: feed.source, counters: counters, log: log)
+                var collector = try StreamCollector(feed, sockets, counters: counters, log: log)
                 collector.run()
             } catch {
                 log.error("an input cannot wait for its senders", metadata: ["reason": "\(error)"])

@@ -1,5 +1,6 @@
 """Real senders over TCP, TLS and Unix streams: every message arrives byte for byte."""
 
+import json
 import logging.handlers
 import os
 import re
@@ -53,7 +54,7 @@ def test_logger(listen, style):
     recorder.stop()
     assert sorted(len(each) for each in sent) == [1] * 5
     agent.expect([record for each in sent for record in each])
-    assert agent.stop() == {"connections": 5, "records": 5, "bytes": sum(map(len, recorder.streams))}
+    assert agent.stop() == {"connections": 5, "records": 5, "parsed": 5, "bytes": sum(map(len, recorder.streams))}
 
 
 def test_logger_over_a_unix_stream(listen, tmp_path):
@@ -424,3 +425,31 @@ def test_what_was_sent_before_a_stop_is_delivered(listen):
         until(lambda: agent.records(), 20, "the first records")
         agent.stop()
     oracle.verify(agent.url, agent.stream, [source]).require_exact()
+
+
+# What a record is placed by, and as what it is written
+
+
+@pytest.mark.parametrize("key", ["source", "host"])
+def test_partition_keys_of_the_sender_and_of_the_message(listen, tmp_path, key):
+    agent = listen("tcp://127.0.0.1:0", f"unix://{tmp_path}/log.sock", output={"partition_key": key})
+    with agent.connect() as tcp, agent.connect("unix") as unix:
+        tcp.sendall(b"<13>1 2026-11-21T08:00:00Z web7 app - - - from the network\nno syslog\n")
+        unix.sendall(b"<13>Nov 21 08:00:00 app: from this machine\n")
+        until(lambda: len(agent.records()) == 3, 20, "three records", every=0.2)
+    found = {record.data[-7:]: record.partition_key for record in oracle.user_records(agent.url, agent.stream)}
+    local = f"uid:{os.getuid()} pid:{os.getpid()}"
+    assert found == {b"network": "web7" if key == "host" else "127.0.0.1", b" syslog": "127.0.0.1", b"machine": local}
+
+
+def test_messages_become_objects(listen):
+    agent = listen("tcp://127.0.0.1:0", format="json")
+    with agent.connect() as sender:
+        sender.sendall(b"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - 'su root' failed\n" + b"x\n")
+        until(lambda: len(agent.records()) == 2, 20, "two records", every=0.2)
+    objects = {each["message"]: each for each in map(json.loads, agent.records())}
+    parsed = objects["'su root' failed"]
+    assert parsed["host"] == "mymachine.example.com" and parsed["app"] == "su" and parsed["severity"] == "crit"
+    assert parsed["peer"] == "127.0.0.1" and objects["x"]["unparsed"] is True
+    figures = agent.stop()
+    assert figures["parsed"] == 1 and figures["unparsed"] == 1

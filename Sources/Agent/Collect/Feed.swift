@@ -53,10 +53,12 @@ package final class Feed: Sendable {
             }
         }
 
-        /// Bytes of the ring: it holds the longest record twice, as an entry must find room; datagrams cannot wait for the lane.
+        /// Bytes of the ring: it holds the longest record twice, as an entry must find room; a record of a stream may have its
+        /// key with it, and datagrams cannot wait for the lane.
         func ringBytes(for input: Configuration.Input) -> Int {
             switch self {
-            case .files, .streams: input.ringBytes
+            case .files: input.ringBytes
+            case .streams: 2 * input.ringBytes
             case .udp, .unixgram: 4 << 20
             }
         }

@@ -11,6 +11,11 @@ package final class StreamCounters: Sendable {
     /// Bytes received, and the records in them.
     package let bytes = Atomic<Int>(0)
     package let records = Atomic<Int>(0)
+    /// Syslog, and what was taken as it came because it is not.
+    package let parsed = Atomic<Int>(0)
+    package let unparsed = Atomic<Int>(0)
+    /// Objects of `format = "json"` that lost the end of their message, because they are above `max_record`.
+    package let objectsTruncated = Atomic<Int>(0)
     /// Records above `max_record`, and the bytes of them that truncation dropped.
     package let oversize = Atomic<Int>(0)
     package let bytesTruncated = Atomic<Int>(0)
@@ -38,6 +43,7 @@ package final class StreamCounters: Sendable {
     package var figures: [(name: String, value: Int)] {
         [
             ("connections", accepted.now), ("refused", refused.now), ("bytes", bytes.now), ("records", records.now),
+            ("parsed", parsed.now), ("unparsed", unparsed.now), ("objects_truncated", objectsTruncated.now),
             ("oversize", oversize.now), ("bytes_truncated", bytesTruncated.now), ("unfinished", unfinished.now),
             ("broken", broken.now), ("bytes_discarded", bytesDiscarded.now), ("overfull", overfull.now),
             ("idle", idle.now), ("handshakes_failed", handshakesFailed.now),

@@ -7,6 +7,7 @@ final class Connection {
     let socket: StreamSocket
     /// Nil where nothing is encrypted.
     let session: TLSSession?
+    let sender: RecordWriter.Sender
     var framer: Framer
     /// Read, and in no record yet: a connection between two records holds nothing.
     var unfinished: [UInt8] = []
@@ -22,6 +23,7 @@ final class Connection {
     typealias Slot = Int
 
     init(_ socket: consuming StreamSocket, _ session: TLSSession?, _ framer: Framer) {
+        sender = RecordWriter.Sender(socket.peer)
         self.socket = socket
         (self.session, self.framer, isShakingHands) = (session, framer, session != nil)
     }

@@ -42,11 +42,9 @@ package struct StreamCollector: ~Copyable {
     private static let lastTurns: Duration = .milliseconds(200)
     private static let bellToken = UInt64(UInt32.max)
 
-    /// - Parameter source: the number that the input's streams have for the lane.
     package init(
         _ feed: Feed,
         _ sockets: StreamSockets,
-        source: UInt32,
         counters: StreamCounters,
         log: Logger
     ) throws(SystemError) {
@@ -58,7 +56,7 @@ package struct StreamCollector: ~Copyable {
         self.epoll = epoll
         (self.feed, self.sockets, self.counters, self.log) = (feed, sockets, counters, log)
         settings = feed.input.socket ?? .init()
-        writer = RecordWriter(feed, source: source)
+        writer = RecordWriter(feed)
     }
 
     /// Memory that is read into.
@@ -83,7 +81,7 @@ package struct StreamCollector: ~Copyable {
         let end = ContinuousClock.now + Self.lastTurns
         while work(atMost: .zero), .now < end, !feed.isAbandoned {}
         for connection in connections.all { close(connection) }
-        writer.publish()
+        publish()
         feed.end()
         let figures = counters.figures.filter { $0.value > 0 }
         log.notice(
@@ -122,6 +120,7 @@ package struct StreamCollector: ~Copyable {
         let more = unread
         unread = []
         let now = now
+        writer.begin()
         for token in events where token != Self.bellToken {
             if token < Connections.firstToken {
                 accept(sockets.listening[Int(token)], now)
@@ -132,7 +131,7 @@ package struct StreamCollector: ~Copyable {
         for connection in more where connections[connection.token] === connection { attend(to: connection, now) }
         closeSilent(now)
         if let acceptsAgain, now >= acceptsAgain, !isStopping { acceptAgain(now) }
-        writer.publish()
+        publish()
         return !events.isEmpty || !more.isEmpty
     }
 
@@ -288,11 +287,11 @@ package struct StreamCollector: ~Copyable {
         let before = waiting.count
         let outcome: (end: Int, fault: Framer.Fault?)
         if waiting.isEmpty {
-            outcome = unsafe Self.frame(Span(_unsafeBytes: read), &connection.framer, &writer, isLast: false)
+            outcome = unsafe Self.frame(Span(_unsafeBytes: read), of: connection, &writer, isLast: false)
             if outcome.end < count { waiting = unsafe Array(read[outcome.end...]) }
         } else {
             unsafe waiting.append(contentsOf: read)
-            outcome = Self.frame(waiting.span, &connection.framer, &writer, isLast: false)
+            outcome = Self.frame(waiting.span, of: connection, &writer, isLast: false)
             if outcome.end == waiting.count { waiting = [] } else { waiting.removeFirst(outcome.end) }
         }
         unfinished += waiting.count - before
@@ -309,18 +308,21 @@ package struct StreamCollector: ~Copyable {
     /// Writes the records in `bytes`; returns where what is no whole one begins.
     private static func frame(
         _ bytes: Span<UInt8>,
-        _ framer: inout Framer,
+        of connection: Connection,
         _ writer: inout RecordWriter,
         isLast: Bool
     ) -> (end: Int, fault: Framer.Fault?) {
+        var framer = connection.framer
+        defer { connection.framer = framer }
+        let sender = connection.sender
         var at = 0
         while true {
             switch isLast ? framer.last(in: bytes, from: at) : framer.next(in: bytes, from: at) {
             case .record(let content, let next):
-                writer.write(bytes.extracting(content), size: next - at, as: .record)
+                writer.write(bytes.extracting(content), of: sender)
                 at = next
             case .oversize(let content, let next):
-                writer.write(bytes.extracting(content), size: next - at, as: .oversize)
+                writer.write(oversize: bytes.extracting(content))
                 at = next
             case .skipped(let next): at = next
             case .more: return (at, nil)
@@ -333,9 +335,18 @@ package struct StreamCollector: ~Copyable {
         let (oversize, truncated) = connection.framer.takeFigures()
         if oversize > 0 { counters.oversize.add(oversize) }
         if truncated > 0 { counters.bytesTruncated.add(truncated) }
-        let (records, lost) = writer.takeFigures()
-        counters.records.add(records)
-        if lost > 0 { counters.lost.add(lost) }
+    }
+
+    /// Counts what was written, once a turn.
+    private mutating func publish() {
+        writer.publish()
+        let figures = writer.takeFigures()
+        guard figures != .init() else { return }
+        counters.records.add(figures.records)
+        counters.parsed.add(figures.parsed)
+        counters.unparsed.add(figures.unparsed)
+        counters.objectsTruncated.add(figures.truncated)
+        counters.lost.add(figures.lost)
         counters.heldBack.set(writer.heldBack.inNanoseconds)
     }
 
@@ -402,7 +413,7 @@ package struct StreamCollector: ~Copyable {
     /// Closes a connection; what arrived of an unfinished record becomes one.
     private mutating func close(_ connection: Connection) {
         if !connection.unfinished.isEmpty {
-            _ = Self.frame(connection.unfinished.span, &connection.framer, &writer, isLast: true)
+            _ = Self.frame(connection.unfinished.span, of: connection, &writer, isLast: true)
             note(connection)
         }
         if !connection.isShakingHands { connection.session?.sayFarewell() }
