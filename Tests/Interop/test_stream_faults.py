@@ -310,7 +310,8 @@ def test_handshakes_that_never_end_and_garbage_leave_others_alone(listen, tmp_pa
             connection.sendall(b"\x16\x03\x01\x02\x00\x01")
         for _ in range(50):
             with agent.connect("tls") as garbage:
-                garbage.sendall(os.urandom(1000))
+                # Not by chance what a ClientHello of old begins with.
+                garbage.sendall(b"no TLS" + os.urandom(1000))
                 with contextlib.suppress(ConnectionResetError):
                     while garbage.recv(1000):
                         pass
