@@ -71,6 +71,7 @@ bench: deps
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
+	.venv/bin/python benchmarks/Datagrams/run.py
 	$(BUILD) --product syslog-benchmark
 	$(PYTHON) benchmarks/Syslog/run.py
 

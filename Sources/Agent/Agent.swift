@@ -100,7 +100,7 @@ public final class Agent: Sendable {
                 try Supervisor.feeds(inputs, checkpoints, laneBell: laneBell), laneBell, try Doorbell(), try Doorbell()
             )
         } catch { throw .system(error) }
-        let open = try Self.open(parts.feeds, sockets)
+        let open = SocketHandover(try Self.open(parts.feeds, sockets))
         (ended, supervisorBell, ending) = (parts.ended, parts.bell, Ending())
         control = LaneControl(once: once, patience: configuration.agent.shutdownTimeout, ended: parts.bell)
 

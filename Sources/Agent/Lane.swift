@@ -375,6 +375,10 @@ struct Lane: ~Copyable {
                 let surplus = pool.used - budget / 2
                 backlog.spill(.all(but: max(output.callMaxSize, staging.batcher.bytes - surplus)), of: &staging.batcher)
             }
+            // What is not delivered by half of the time there is to stop may not be by all of it; no file has it.
+            if hasSockets, let deadline = control.deadline, deadline - now < control.patience / 2 {
+                backlog.spill(.all(but: 0), of: &staging.batcher)
+            }
             backlog.tellWhenDelivered()
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder

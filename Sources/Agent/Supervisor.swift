@@ -58,8 +58,8 @@ struct Supervisor {
     /// Runs the agent, from its first thread to its last checkpoint.
     ///
     /// - Returns: whether the last state was written.
-    mutating func run(_ feeds: [Feed], _ open: [[OpenSocket]]) -> Bool {
-        start(feeds, open)
+    mutating func run(_ feeds: [Feed], _ open: SocketHandover) -> Bool {
+        start(feeds, open.take())
         let lane = startLane(feeds)
         // A change is written at once, but no more than once a period, and sooner only for new files; without changes this
         // thread sleeps.

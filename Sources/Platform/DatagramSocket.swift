@@ -7,7 +7,8 @@ public final class DatagramSocket: Sendable {
     /// What closes it: nothing, if somebody else keeps it open.
     private let descriptor: Descriptor?
     private let file: UnixSocketFile?
-    private var isPassed: Bool { file == nil && !isOwn }
+    /// Whether it was passed to this process, and stays open for the next.
+    public var isPassed: Bool { file == nil && !isOwn }
     private let isOwn: Bool
 
     /// Binds a UDP socket; an IPv6 address takes no IPv4.

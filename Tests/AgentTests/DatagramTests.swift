@@ -21,12 +21,15 @@ extension Delivering {
         configuration.inputs = [input]
     }
 
-    static func port(_ agent: Agent, _ socket: Int = 0) throws -> UInt16 {
+    /// The port of the agent's UDP socket.
+    static func port(_ agent: Agent, isIPv6: Bool = false) throws -> UInt16 {
+        func found() -> DatagramCounters? {
+            agent.counters.datagramSockets.first { $0.address.hasPrefix(isIPv6 ? "udp://[" : "udp://1") }
+        }
         let end = ContinuousClock.now + .seconds(10)
-        while agent.counters.datagramSockets.count <= socket, .now < end { Machine.sleep(.milliseconds(2)) }
-        let sockets = agent.counters.datagramSockets
-        try #require(sockets.count > socket)
-        return try #require(UInt16(sockets[socket].address.split(separator: ":").last ?? ""))
+        while found() == nil, .now < end { Machine.sleep(.milliseconds(2)) }
+        let socket = try #require(found())
+        return try #require(UInt16(socket.address.split(separator: ":").last ?? ""))
     }
 
     /// Waits until so many datagrams were received or dropped by the kernel, bounded.
@@ -82,7 +85,7 @@ extension Delivering {
         try delivering.listens(["udp://127.0.0.1:0", "udp://[::1]:0", "unixgram://\(path)"]) { $1.mode = 0o600 }
         let agent = try delivering.agent()
         let v4 = TestSender(port: try Delivering.port(agent))
-        let v6 = TestSender(port: try Delivering.port(agent, 1), isIPv6: true)
+        let v6 = TestSender(port: try Delivering.port(agent, isIPv6: true), isIPv6: true)
         let local = TestSender(path: path)
         var sent: [String] = []
         for number in 0..<300 {
@@ -189,25 +192,16 @@ extension Delivering {
     @Test func `another configuration leaves a socket alone that it does not change, and binds a changed one anew`()
         throws
     {
-        let delivering = try Delivering()
-        try delivering.listens()
-        let agent = try delivering.agent()
-        let port = try Delivering.port(agent)
-        // The port is fixed from now on.
-        try delivering.listens(["udp://127.0.0.1:\(port)"])
-        agent.reload(delivering.configuration)
-        let sender = TestSender(port: port)
-        func arrives(_ text: String, _ count: Int) -> Bool {
-            let end = ContinuousClock.now + .seconds(10)
-            // While the address changes hands it is nobody's.
-            while agent.counters.lane.recordsDelivered.now < count, .now < end {
-                _ = sender.send(text)
-                Machine.sleep(.milliseconds(50))
-            }
-            return agent.counters.lane.recordsDelivered.now >= count
+        func freePort() throws -> UInt16 {
+            let any = try #require(InternetAddress("127.0.0.1:0"))
+            return try DatagramSocket(any, sharesPort: false, receiveBuffer: 4096).port
         }
-        #expect(arrives("one", 1))
-        let before = agent.counters.lane.recordsDelivered.now
+        let delivering = try Delivering()
+        let (first, second) = (try freePort(), try freePort())
+        try delivering.listens(["udp://127.0.0.1:\(first)"])
+        let agent = try delivering.agent()
+        #expect(try Delivering.port(agent) == first)
+        let sender = TestSender(port: first)
         delivering.configuration.outputs[0].linger = .milliseconds(50)
         agent.reload(delivering.configuration)
         // Not closed for a moment: each of these is taken.
@@ -215,10 +209,26 @@ extension Delivering {
             #expect(sender.send("kept \(number)"))
             Machine.sleep(.milliseconds(1))
         }
-        #expect(Delivering.waits(for: before + 200, agent))
+        #expect(Delivering.waits(for: 200, agent))
+        // The old address is among the new ones: it must have been let go first.
+        try delivering.listens(["udp://127.0.0.1:\(first)", "udp://127.0.0.1:\(second)"])
+        agent.reload(delivering.configuration)
+        let other = TestSender(port: second)
+        let end = ContinuousClock.now + .seconds(15)
+        while agent.counters.lane.recordsDelivered.now == 200, .now < end {
+            other.send("other")
+            Machine.sleep(.milliseconds(50))
+        }
+        let before = agent.counters.datagramSockets[0].received.now
+        #expect(sender.send("again") || sender.send("again"))
+        #expect(Delivering.accounted(0, agent) > 200)
+        let until = ContinuousClock.now + .seconds(15)
+        while agent.counters.datagramSockets[0].received.now == before, .now < until { Machine.sleep(.milliseconds(5)) }
         agent.stop()
         AgentEndToEndTests.expectDelivered(agent.wait())
-        #expect(try delivering.stored().records.filter { $0.line.hasPrefix("kept") }.count == 200)
+        let lines = try delivering.stored().records.map(\.line)
+        #expect(lines.filter { $0.hasPrefix("kept") }.count == 200)
+        #expect(lines.contains("other") && lines.contains("again"))
     }
 
     @Test func `an address that is taken, and --once, are refused with what to do`() throws {

@@ -151,6 +151,8 @@ package struct DatagramCollector: ~Copyable {
                 case .more(let more):
                     count += more
                     source.hadRoom()
+                    // The lane takes it while more is read.
+                    publish()
                 case .last(let last):
                     source.hadRoom()
                     return (count + last, .some)
@@ -235,7 +237,8 @@ package struct DatagramCollector: ~Copyable {
         }
         feed.isWaitingForRoom.store(true, ordering: .relaxed)
         feed.bell.prepareToSleep()
-        if !writer.isHalfFree || reader.isHolding, !isStopping {
+        let mayGoOn = writer.isHalfFree && writer.hasRoom(for: reader.neededRoom)
+        if !mayGoOn, !isStopping {
             if isDropping { Machine.nap(Self.dropPeriod) }
             poll.wait(atMost: look)
         }

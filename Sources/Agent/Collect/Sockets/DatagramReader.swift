@@ -78,6 +78,9 @@ final class DatagramReader {
     /// Whether datagrams that were received have found no room in the ring.
     var isHolding: Bool { !waiting.isEmpty }
 
+    /// Bytes that the next entry needs, at most.
+    var neededRoom: Int { isHolding ? max(Self.room, room(for: waiting.lowerBound)) : Self.room }
+
     /// Receives what one call brings, and drops it.
     func discard(_ from: DatagramSource) throws(SystemError) -> (count: Int, bytes: Int, isLast: Bool) {
         if let held = waitingFrom, isHolding {

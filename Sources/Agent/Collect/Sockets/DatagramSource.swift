@@ -20,14 +20,17 @@ final class DatagramSource {
     init(_ socket: DatagramSocket, _ counters: DatagramCounters, unixgramFull: Duration?) {
         (self.socket, self.counters) = (socket, counters)
         patience = socket.isUnix ? unixgramFull : Self.patienceOfUDP
-        // What a socket that was passed on has dropped before is its own affair.
-        drops = 0
+        // What a socket that was passed has dropped before was another's to count.
+        drops = socket.isPassed ? socket.queue?.drops ?? 0 : 0
     }
 
     /// Notes that there was no room; true when what comes is to be dropped.
     func wasFull(_ now: ContinuousClock.Instant) -> Bool {
-        let since = fullSince ?? now
-        fullSince = since
+        guard let since = fullSince else {
+            // The lane may be about to make some.
+            fullSince = now
+            return false
+        }
         if isDropping { return true }
         guard let patience else { return false }
         isDropping = now - since >= patience || isQueueHalfFull

@@ -1,4 +1,5 @@
 package import Platform
+import Synchronization
 
 /// A socket of datagrams, and the address that asked for it.
 package struct OpenSocket: Sendable {
@@ -65,5 +66,19 @@ package struct OpenSocket: Sendable {
             }
         }
         return sockets
+    }
+}
+
+/// Sockets on their way to their collectors: nobody else may hold them, so that they close when those end.
+final class SocketHandover: Sendable {
+    private let sockets: Mutex<[[OpenSocket]]>
+
+    init(_ sockets: [[OpenSocket]]) { self.sockets = Mutex(sockets) }
+
+    func take() -> [[OpenSocket]] {
+        sockets.withLock { sockets in
+            defer { sockets = [] }
+            return sockets
+        }
     }
 }
