@@ -726,7 +726,9 @@ struct Lane: ~Copyable {
         bell.prepareToSleep()
         let now = ContinuousClock.now
         var wake = now + .seconds(60)
-        if control.hasUpdate || ports.contains(where: { mayDrain($0) && !$0.reader.isEmpty && hasRoom(for: $0.feed.part, now) }) {
+        if control.hasUpdate
+            || ports.contains(where: { mayDrain($0) && !$0.reader.isEmpty && hasRoom(for: $0.feed.part, now) })
+        {
             wake = now
         }
         let flush = noMoreWillCome
