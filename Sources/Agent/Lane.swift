@@ -17,6 +17,8 @@ struct Lane: ~Copyable {
     private var ports: [Port]
     /// Nil until there is a shard map.
     private var staging: Staging?
+    /// Whether its map is only assumed: nothing is sent by that.
+    private var isMapAssumed = false
     private var caller: KinesisCaller
     private let settlement: Settlement
     private let ledger: Ledger
@@ -112,6 +114,7 @@ struct Lane: ~Copyable {
             takeUpdate(now)
             loadShardMap(now)
             askRecordLimit(now)
+            assumeShards(now)
             let drained = drainRings(now)
             sealDue(now)
             exchangeWithSpool(now)
@@ -323,7 +326,7 @@ struct Lane: ~Copyable {
     }
 
     private func mayCall(_ now: ContinuousClock.Instant) -> Bool {
-        nextCaller == nil && breaker.mayCall(inFlight: load, most: window.calls, now: now)
+        nextCaller == nil && !isMapAssumed && breaker.mayCall(inFlight: load, most: window.calls, now: now)
     }
 
     /// Calls in flight; one that carries a long record counts as so many as would carry its bytes.
@@ -363,9 +366,9 @@ struct Lane: ~Copyable {
         if let closesAt, now >= closesAt {
             spillAll(now)
         } else if let since = breaker.failingSince {
-            let mayWait = hasRoom(for: .files, now) && !isStopping && now - since < Self.spillGrace
+            let mayWait = hasRoom(for: .files, now) && !isStopping && !isMapAssumed && now - since < Self.spillGrace
             // In order, the oldest of all is what to probe with: it comes back from the spool.
-            let kept = isStopping || output.ordered ? 0 : output.callMaxSize
+            let kept = isStopping || output.ordered || isMapAssumed ? 0 : output.callMaxSize
             if !mayWait { backlog.spill(.all(but: kept), of: &staging.batcher) }
         } else {
             // A shard that takes nothing must not hold the memory that the others need; in order it holds up the rest.
@@ -607,7 +610,7 @@ struct Lane: ~Copyable {
     }
 
     private func keepShardMap() {
-        guard let map = staging?.map else { return }
+        guard let map = staging?.map, !isMapAssumed else { return }
         backlog.keep(map, of: streamPlace, recordBytes: recordLimit.told, at: shardMapPath)
     }
 
@@ -622,10 +625,13 @@ struct Lane: ~Copyable {
             return
         }
         guard staging.map != map else { return }
-        log.notice(
-            "the stream has other shards now",
-            metadata: ["before": "\(staging.map.count)", "now": "\(map.count)"]
-        )
+        if !isMapAssumed {
+            log.notice(
+                "the stream has other shards now",
+                metadata: ["before": "\(staging.map.count)", "now": "\(map.count)"]
+            )
+        }
+        isMapAssumed = false
         note(staging.rearrange(by: map, for: output, seed: random.next(), now: now))
     }
 
@@ -673,7 +679,7 @@ struct Lane: ~Copyable {
         let isRefused = failure.isRefusal
         let result = recordLimit.failed(
             isRefused: isRefused,
-            othersFail: breaker.isFailing || staging == nil,
+            othersFail: breaker.isFailing || staging == nil || isMapAssumed,
             chance: chance,
             now: now
         )
@@ -684,6 +690,16 @@ struct Lane: ~Copyable {
                 : "the stream does not tell its limit for records, 1MiB holds until it does",
             metadata: ["stream": "\(output.stream)", "reason": "\(failure)"]
         )
+    }
+
+    /// Takes the stream for one shard as long as nothing is known of it, for those who cannot wait until something is: what
+    /// they send goes to the spool.
+    private mutating func assumeShards(_ now: ContinuousClock.Instant) {
+        guard staging == nil, backlog.isOn, hasSockets else { return }
+        guard isStopping || breaker.failingSince.map({ now - $0 >= Self.spillGrace }) ?? false else { return }
+        log.notice("nothing is known of the stream yet: what arrives goes to the spool")
+        staging = Staging(.unknown, for: output, pool: pool, seed: random.next(), now: now)
+        isMapAssumed = true
     }
 
     // MARK: another configuration
@@ -737,7 +753,7 @@ struct Lane: ~Copyable {
             if flush, !staging.aggregator.isEmpty { wake = now }
             if let oldest = staging.aggregator.oldestReceipt { wake = min(wake, oldest + staging.batcher.linger) }
             // With every call taken, an answer is what to wait for.
-            if nextCaller == nil, load < (breaker.isFailing ? 1 : window.calls) {
+            if nextCaller == nil, !isMapAssumed, load < (breaker.isFailing ? 1 : window.calls) {
                 let due =
                     suspects.hasNext(hasOthers: false)
                     ? now : staging.batcher.nextDue(now: now, flush: flush, backlogAlone: mayCallForBacklog)
@@ -746,6 +762,9 @@ struct Lane: ~Copyable {
             if let since = breaker.failingSince, staging.batcher.bytes > output.callMaxSize {
                 wake = min(wake, max(since + Self.spillGrace, now + .milliseconds(100)))
             }
+        }
+        if staging == nil, hasSockets, backlog.isOn, let since = breaker.failingSince {
+            wake = min(wake, since + Self.spillGrace)
         }
         if let due = shards.nextDue(now: now), nextCaller == nil {
             wake = min(wake, max(due, breaker.heldUntil ?? due))

@@ -72,6 +72,9 @@ public struct ShardMap: Equatable, Sendable {
         case overlap(ShardID)
     }
 
+    /// A stream of one shard that no stream has.
+    public static let unknown = try! ShardMap([Shard(id: ShardID(number: .max), range: .lowest ... .highest)])
+
     public var count: Int { shards.count }
 
     /// The index of the shard whose range holds `hash`.

@@ -190,6 +190,31 @@ def test_a_stopped_kinesis_udp_is_spooled_then_dropped_by_policy_and_all_is_coun
     assert len(numbers) == sent - lost
 
 
+def test_what_arrives_before_anything_is_known_of_the_stream_is_spooled(start_local, make_agent, figure):
+    """The first start, while Kinesis is away: there is not even a list of shards."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = taken.getsockname()[1]
+        agent = listen(make_agent, f"http://127.0.0.1:{place}", "logs", ["udp://127.0.0.1:0"])
+        run = agent.start()
+        _, port = address(run)
+        run.wait_for("nothing is known of the stream", 20)
+        sendto(port, 5000, pause=0.001)
+        until(lambda: account(agent)["spooled"] > 3000, 20, "a spool")
+        sendto(port, 1000, start=5000, pause=0.001)
+        assert run.terminate() == 0, run.log
+    totals = figures(run)
+    dropped = totals.get("dropped_by_kernel", 0)
+    assert account(agent)["spooled"] + dropped == 6000, (account(agent), totals)
+    server = start_local("logs:4", port=place)
+    run = agent.start()
+    run.wait_for("everything that was spooled is delivered", 30)
+    assert run.terminate() == 0, run.log
+    records = oracle.user_records(server.url, "logs")
+    assert len(records) == len({record.data for record in records}) == 6000 - dropped
+    figure(f"6000 sent = {len(records)} spooled and then delivered + {dropped} dropped by the kernel")
+
+
 def test_a_full_agent_holds_unix_senders_back_for_a_while_and_then_drops(start_local, make_agent, tmp_path):
     server = start_local("logs:1")
     path = tmp_path / "log.sock"
