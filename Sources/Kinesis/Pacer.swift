@@ -169,16 +169,18 @@ public struct Pacer: Sendable {
     }
 
     private mutating func roll(_ now: ContinuousClock.Instant) {
-        while now - period >= .milliseconds(500) {
+        // By key all shards' aggregates may go at the same moment, a linger after the last time.
+        let length = max(.milliseconds(500), linger * 2)
+        while now - period >= length {
             // Few records say little of a rate, many say all; and nothing is no rate, unless it was all that was allowed.
             if records > 0 || isLimited(now: period) {
-                let rate = attemptedNow * 2
+                let rate = attemptedNow / (length / .seconds(1))
                 certainty = Double(records) / Double(records + 16)
                 attempted = attempted.map { $0 + (rate - $0) * max(weight, certainty) } ?? rate
                 weight = max(0.125, weight / (1 + weight))
             }
             (attemptedNow, records) = (0, 0)
-            period += .milliseconds(500)
+            period += length
             // After a long pause nothing is left of what was.
             if now - period > .seconds(30) { period = now }
         }
