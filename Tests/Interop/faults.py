@@ -383,6 +383,7 @@ class FaultyKinesis:
         """
         with self._lock:
             death, is_cut = self._death, connection in self._cut
-        if death is None or is_cut:
+        # What was accepted so late that the agent is dead by now, it may have given up before that and sent anew.
+        if death is None or is_cut or exchange.began > death:
             return True
         return (exchange.failed or exchange.began + self._surely_waiting) < death
