@@ -144,7 +144,7 @@ def test_what_came_too_often_before_a_death_is_not_excused_by_it(judged, put, so
     assert judged.verdict().unexplained == [(3, 0, 3, 2)]
 
 
-@pytest.mark.parametrize("end, broken", [(6, []), (7, [(3, 2, 7)])])
+@pytest.mark.parametrize("end, broken", [(6, []), (7, ["of 2–6 s0003 6–6"])])
 def test_a_promise_counts_when_it_is_given(judged, put, source, end, broken):
     lines = list(source.lines(10))
     put(lines[:6])

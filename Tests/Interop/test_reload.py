@@ -89,7 +89,7 @@ def test_another_endpoint_gets_what_comes_after_and_the_old_one_what_was_under_w
     until(lambda: delivered(agent, path), 20, "everything to be delivered")
     assert run.terminate() == 0, run.log
     tallies = [
-        oracle._tally(server.url, name, shard, bounds)
+        oracle._tally(server.url, name, shard, bounds, drops=False, decoder=oracle.plain)
         for server, name in ((first, "logs"), (second, "other"))
         for shard, bounds in oracle.shards_of(oracle.client(server.url), name).items()
     ]
