@@ -21,7 +21,8 @@ public struct Pacer: Sendable {
     /// When something last waited for nothing but the rate.
     private var limited: ContinuousClock.Instant?
 
-    /// The start ends with its second refusal that counts: until then the rate grows by the clock.
+    /// The start ends with its second refusal that counts, or with the first of who sends many small records: until then
+    /// the rate grows by the clock.
     private var startsLeft = 2
     private var grown: ContinuousClock.Instant
     private var cut: ContinuousClock.Instant?
@@ -169,8 +170,8 @@ public struct Pacer: Sendable {
     }
 
     private mutating func roll(_ now: ContinuousClock.Instant) {
-        // By key all shards' aggregates may go at the same moment, a linger after the last time.
-        let length = max(.milliseconds(500), linger * 2)
+        // By key all shards' aggregates may go at the same moment, a linger after the last time: some such moments count.
+        let length = max(.milliseconds(500), linger * 4)
         while now - period >= length {
             // Few records say little of a rate, many say all; and nothing is no rate, unless it was all that was allowed.
             if records > 0 || isLimited(now: period) {
@@ -236,7 +237,8 @@ public struct Pacer: Sendable {
             if cut.map({ now - $0 >= .seconds(1) }) ?? true {
                 rate *= cut == nil ? 0.5 + 0.3 * certainty : 0.8 + 0.1 * certainty
                 cut = now
-                startsLeft -= 1
+                // Small records are refused seldom: who sends many of them has been measured well by then.
+                startsLeft -= linger > limits.linger && certainty > 0.6 ? startsLeft : 1
             }
         } else {
             rate = min(rate, 2 * attempted)
