@@ -87,6 +87,32 @@ import Testing
         }
     }
 
+    @Test func `what is delivered behind a segment that had been delivered to its end before is noted`() throws {
+        let folder = try Scratch().path + "/spool"
+        // A run notes the end of the segment that it writes, and appends nothing more.
+        let first = try SpoolStore(folder, Self.limits)
+        try Self.append(first, 1)
+        try first.sync()
+        for owed in try Self.owed(first) { first.deliver(owed.location) }
+        #expect(!first.isSettled)
+        _ = try first.settle()
+        // The next dies before it has noted anything; the one after that delivers all.
+        let second = try SpoolStore(folder, Self.limits)
+        try Self.append(second, 2)
+        try second.sync()
+        let third = try SpoolStore(folder, Self.limits)
+        #expect(try Self.owed(third).map(\.number) == [2])
+        for number in 3...4 { try Self.append(third, number) }
+        try third.sync()
+        let fourth = try SpoolStore(folder, Self.limits)
+        let owed = try Self.owed(fourth)
+        #expect(owed.map(\.number) == [2, 3, 4])
+        for record in owed { fourth.deliver(record.location) }
+        #expect(!fourth.isSettled)
+        _ = try fourth.settle()
+        #expect(try Self.owed(SpoolStore(folder, Self.limits)).isEmpty)
+    }
+
     @Test func `a torn end is cut off at every byte, and every record before it is owed`() throws {
         let scratch = try Scratch()
         var ends: [UInt64] = []

@@ -128,9 +128,13 @@ package struct SpoolIndex {
         return done
     }
 
-    /// Everything before it is delivered; nil when there is no segment.
+    /// Everything before it is delivered; nil when there is no segment that may still get, or give, a record.
+    ///
+    /// It passes segments that are over though they are still there: whoever compares it learns that they may go.
     package var position: SpoolLocation? {
-        segments.first.map { SpoolLocation(segment: $0.number, offset: $0.delivered.settled) }
+        segments.first { !$0.isClosed || !$0.isDelivered }.map {
+            SpoolLocation(segment: $0.number, offset: $0.delivered.settled)
+        }
     }
 
     /// Bytes that are not delivered, or stand behind such.
