@@ -1,5 +1,6 @@
 """An agent that listens, and what sends to it."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -108,6 +109,7 @@ class Recorder:
         self.port = self._listener.getsockname()[1]
         self.streams = []
         self._ended = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -122,11 +124,14 @@ class Recorder:
             threading.Thread(target=self._pass_on, args=(connection, stream), daemon=True).start()
 
     def _pass_on(self, connection, stream):
-        with connection, socket.create_connection(("127.0.0.1", self._to)) as forward:
-            while data := connection.recv(1 << 16):
-                stream += data
-                forward.sendall(data)
-        self._ended += 1
+        # A sender may end with a reset.
+        with contextlib.suppress(ConnectionError):
+            with connection, socket.create_connection(("127.0.0.1", self._to)) as forward:
+                while data := connection.recv(1 << 16):
+                    stream += data
+                    forward.sendall(data)
+        with self._lock:
+            self._ended += 1
 
     def settled(self, connections):
         """Waits until that many connections have come and ended; returns the streams."""
