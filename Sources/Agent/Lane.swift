@@ -122,6 +122,8 @@ struct Lane: ~Copyable {
             caller.perform()
             takeReplies()
             askForBacklog()
+            // Behind the replies: the last of them may end the outage, and nothing wakes the lane again then.
+            if !breaker.isFailing { backlog.tellWhenDelivered() }
             report()
             end = isDone(.now)
             if end == nil, !drained { sleep() }
@@ -382,7 +384,6 @@ struct Lane: ~Copyable {
             if hasSockets, let deadline = control.deadline, deadline - now < control.patience / 2 {
                 backlog.spill(.all(but: 0), of: &staging.batcher)
             }
-            backlog.tellWhenDelivered()
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder
     }

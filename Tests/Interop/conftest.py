@@ -50,7 +50,8 @@ def pytest_report_header():
 
 
 def pytest_terminal_summary(terminalreporter):
-    if _figures:
+    # Where something failed nothing may stand between its reasons and their list.
+    if _figures and not terminalreporter.stats.keys() & {"failed", "error"}:
         terminalreporter.section("figures")
         for name, text in _figures:
             terminalreporter.line(f"{name}: {text}")
