@@ -42,6 +42,12 @@ public enum Machine {
         return unsafe String(cString: value)
     }
 
+    /// Has the allocator give large blocks back to the system as soon as they are freed: from 4 MiB on.
+    ///
+    /// glibc would raise that bound with each such block that is freed, up to 32 MiB, and keep the holes between those that
+    /// are in use: records of 10 MiB then take twice their memory (mallopt(3), M_MMAP_THRESHOLD).
+    public static func giveBackLargeBlocks() { clinux_give_back_blocks(4 << 20) }
+
     /// CPU time of this process's threads whose names begin with `prefix`; all of them for an empty one.
     public static func cpuTime(ofThreadsNamed prefix: String) -> Duration {
         let ticks = sysconf(Int32(_SC_CLK_TCK))

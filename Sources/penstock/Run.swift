@@ -22,6 +22,7 @@ struct Run: ParsableCommand {
     var once = false
 
     func run() throws {
+        Machine.giveBackLargeBlocks()
         let configuration = try source.load()
         // Before the first thread: all inherit the mask.
         let signals = try StopSignals()

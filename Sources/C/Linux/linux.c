@@ -1,6 +1,9 @@
 #include "CLinux.h"
 #include <errno.h>
 #include <fcntl.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -167,4 +170,12 @@ int clinux_exit_code(int process) {
     if (ended < 0) return -errno;
     if (ended == 0) return -EAGAIN;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void clinux_give_back_blocks(int from_bytes) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, from_bytes);
+#else
+    (void)from_bytes;
+#endif
 }

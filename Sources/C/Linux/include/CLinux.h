@@ -54,6 +54,9 @@ int clinux_mask_is_folder(uint32_t mask);
 /// The descriptors that this process may open.
 uint64_t clinux_descriptor_limit(void);
 
+/// Has the allocator give blocks from so many bytes on back to the system as soon as they are freed.
+void clinux_give_back_blocks(int from_bytes);
+
 /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and those it starts, ignores SIGPIPE, and returns a signalfd for them.
 int clinux_stop_signals(void);
 /// The next stop signal that waits on a signalfd, or 0.
