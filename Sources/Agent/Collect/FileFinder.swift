@@ -453,7 +453,6 @@ struct FileFinder: ~Copyable {
         let isOld = isFirstScan && startsAtEnd
         // An input that starts at the ends of its files takes each as it finds it.
         let looksForCopies = !once && !isOld
-        let mayBeCopy = looksForCopies && !isRotated
         var same: [Checkpoints.Unclaimed] = []
         for known in known where try isSame(file, status, known) { same.append(known) }
         if let furthest = same.max(by: { $0.offset < $1.offset }) {
@@ -465,16 +464,10 @@ struct FileFinder: ~Copyable {
             return try begin(file, path, target: target, status, as: furthest, isRotated: isRotated)
         }
         for known in known { try finishCopy(of: known, target ?? path, status) }
-        if known.isEmpty {
-            if mayBeCopy, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
-            let offset = isOld ? status.size : 0
-            return try begin(file, path, target: target, status, at: offset, isRotated: isRotated)
-        }
-        // What only got the inode of a rotated file is nobody's that any pattern asks for.
-        if !isRotated, files[Identity(status)] == nil {
-            if mayBeCopy, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
-            try begin(file, path, target: target, status, at: 0, isRotated: false)
-        }
+        // What only has the inode of a rotated file, or got its name since we looked, is nobody's that a pattern asks for.
+        guard !isRotated, files[Identity(status)] == nil else { return }
+        if looksForCopies, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
+        try begin(file, path, target: target, status, at: known.isEmpty && isOld ? status.size : 0, isRotated: false)
     }
 
     /// Whether a file is the one that an entry names: it has its head, and what stood where reading was.
