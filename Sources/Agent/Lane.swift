@@ -14,26 +14,23 @@ import Synchronization
 ///                                             ▼ │         ▼
 ///                                            spool ─▶ settlement ─▶ checkpoints
 struct Lane: ~Copyable {
-    private var ports: [Port]
+    private let intake: Intake
     /// Nil until there is a shard map.
     private var staging: Staging?
     /// Whether its map is only assumed: nothing is sent by that.
     private var isMapAssumed = false
     private var caller: KinesisCaller
-    private let settlement: Settlement
     private let ledger: Ledger
     private let backlog: Backlog
     /// Calls in flight that carry nothing but what came back from the spool.
     private var backlogCalls = 0
     /// Bytes of all calls in flight.
     private var bytesInFlight = 0
-    private var keys: SourceKeys
     private var shards: ShardMapLoader
     private var recordLimit: RecordLimit
     private let shardMapPath: String
     private let pool: BufferPool
     private var output: Configuration.Output
-    private let checkpoints: Checkpoints
     private let control: LaneControl
     private let counters: Counters
     private let log: Logger
@@ -51,24 +48,6 @@ struct Lane: ~Copyable {
     /// A change of the configuration that waits until no call is in flight.
     private var nextCaller: (@Sendable () -> KinesisCaller)?
 
-    /// The lane's end of a feed.
-    private final class Port {
-        let feed: Feed
-        var reader: RingReader
-        /// The input's number in the ledger.
-        let account: Int
-
-        init(_ feed: Feed, account: Int) {
-            (self.feed, self.account) = (feed, account)
-            reader = RingReader(feed.ring)
-        }
-
-        /// The collector has ended, and everything it wrote is taken.
-        var isOver: Bool { feed.isFinished.load(ordering: .acquiring) && reader.isEmpty }
-    }
-
-    /// Bytes taken out of a ring before calls have their turn.
-    private static let drain = 128 << 10
     /// How long the endpoint must have failed before what waits goes to the spool.
     private static let spillGrace: Duration = .seconds(1)
     /// The most of a stop's time that is kept for the disk.
@@ -89,13 +68,21 @@ struct Lane: ~Copyable {
         log: Logger,
         seed: UInt64
     ) {
-        (self.output, self.caller, self.control, self.checkpoints) = (output, caller, control, checkpoints)
+        (self.output, self.caller, self.control) = (output, caller, control)
         (self.memoryBudget, self.counters, self.log, self.bell) = (memoryBudget, counters, log, bell)
         (self.ledger, self.shardMapPath) = (ledger, shardMapPath)
-        ports = feeds.map { Port($0, account: ledger.number(of: $0.input.name)) }
-        settlement = Settlement(checkpoints, ledger)
+        let settlement = Settlement(checkpoints, ledger)
         backlog = Backlog(spool, settlement, counters, log)
-        keys = SourceKeys(output.partitionKey, checkpoints)
+        intake = Intake(
+            feeds,
+            output,
+            settlement: settlement,
+            backlog: backlog,
+            ledger: ledger,
+            checkpoints: checkpoints,
+            counters: counters,
+            log: log
+        )
         random = SplitMix64(seed: seed)
         shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit())
         recordLimit = RecordLimit(stream: output.stream, chance: random.nextUnit())
@@ -112,8 +99,7 @@ struct Lane: ~Copyable {
         while end == nil {
             let now = ContinuousClock.now
             takeUpdate(now)
-            loadShardMap(now)
-            askRecordLimit(now)
+            askAboutStream(now)
             assumeShards(now)
             let drained = drainRings(now)
             sealDue(now)
@@ -128,7 +114,7 @@ struct Lane: ~Copyable {
             end = isDone(.now)
             if end == nil, !drained { sleep() }
         }
-        for port in ports { port.feed.abandon() }
+        intake.abandon()
         saveRest(.now)
         backlog.stop(pool)
         if case .gaveUp = end!, isAllSettled { end = .spooled }
@@ -142,102 +128,7 @@ struct Lane: ~Copyable {
     /// True when there was something.
     private mutating func drainRings(_ now: ContinuousClock.Instant) -> Bool {
         guard let staging else { return false }
-        var drained = 0
-        for port in ports where mayDrain(port) && hasRoom(for: port.feed.part, now) {
-            let taken = drain(port, into: staging, now)
-            guard taken > 0 else { continue }
-            drained += taken
-            port.feed.announceRoom(port.reader)
-        }
-        return drained > 0
-    }
-
-    /// Whether it is known how long the records may be that wait in a ring.
-    private func mayDrain(_ port: Port) -> Bool { !port.feed.input.hasLongRecords || recordLimit.bytes != nil }
-
-    /// Bytes of an input's record: what it may have, and the stream takes.
-    private func longest(of input: Configuration.Input) -> Int {
-        guard input.hasLongRecords, let bytes = recordLimit.bytes else { return input.maxRecord }
-        return min(input.maxRecord, Limits.longestRecord(of: bytes, isPacked: output.compression != .none))
-    }
-
-    private func drain(_ port: Port, into staging: Staging, _ now: ContinuousClock.Instant) -> Int {
-        let (settlement, keys, input) = (settlement, keys, port.feed.input)
-        let longest = longest(of: input)
-        var bytes = 0
-        // What is settled must have been read before, in the ledger too.
-        var skipped: [RingEntry] = []
-        var buried: [(line: [UInt8], run: Run)] = []
-        let drained = staging.fill { aggregator, batcher in
-            aggregator.limitLines(to: longest, input.onOversize.longLines)
-            return port.reader.drain(Self.drain) { payload, entry in
-                settlement.drained(entry.source, first: entry.first, end: entry.end, input: port.account)
-                bytes += Int(entry.end - entry.first)
-                switch EntryKind(rawValue: entry.kind) {
-                case .lines:
-                    aggregator.take(
-                        lines: payload,
-                        under: keys.key(of: entry.source),
-                        source: entry.source,
-                        position: entry.first,
-                        receipt: now,
-                        into: &batcher
-                    )
-                case .records:
-                    aggregator.take(
-                        records: payload,
-                        under: keys.key(of: entry.source),
-                        source: entry.source,
-                        position: entry.first,
-                        receipt: now,
-                        into: &batcher
-                    )
-                case .keyed:
-                    aggregator.take(
-                        keyed: payload,
-                        source: entry.source,
-                        position: entry.first,
-                        receipt: now,
-                        into: &batcher
-                    )
-                case .record:
-                    aggregator.take(
-                        record: payload,
-                        under: keys.key(of: entry.source),
-                        from: Run(source: entry.source, first: entry.first, end: entry.end),
-                        receipt: now,
-                        into: &batcher
-                    )
-                case .oversize:
-                    let run = Run(source: entry.source, first: entry.first, end: entry.end)
-                    unsafe payload.withUnsafeBytes { buried.append((unsafe Array($0), run)) }
-                case .skipped, nil: skipped.append(entry)
-                }
-                return true
-            }
-        }
-        guard drained > 0 else { return 0 }
-        let counts = staging.fill { aggregator, _ in aggregator.takeCounts() }
-        ledger.read(.init(records: counts.records + buried.count, bytes: bytes), of: port.account)
-        let setAside = staging.fill { aggregator, _ in aggregator.takeSetAside() }
-        let reason = longest < input.maxRecord ? "longer than the stream takes" : "longer than max_record"
-        for (line, run) in buried { backlog.bury(line, run, reason: "longer than max_record", input: input.name) }
-        for (line, run) in setAside { backlog.bury(line, run, reason: reason, input: input.name) }
-        for entry in skipped { settlement.skip(entry.source, first: entry.first, end: entry.end) }
-        counters.lane.records.add(counts.records)
-        counters.lane.bytes.add(counts.bytes)
-        counters.collectors.linesOversize.add(counts.oversize)
-        if counts.keyless > 0 { tellKeyless(counts.keyless, input.name) }
-        return drained
-    }
-
-    private func tellKeyless(_ count: Int, _ input: String) {
-        counters.lane.keyless.add(count)
-        guard case .field(let pointer) = output.partitionKey else { return }
-        log.warning(
-            "records without the partition key are placed by chance: `penstock read --format json` shows their keys",
-            metadata: ["key": "json:\(pointer.text)", "input": "\(input)", "records": "\(counters.lane.keyless.now)"]
-        )
+        return intake.drain(into: staging, limit: recordLimit.bytes, now: now) { hasRoom(for: $0, now) }
     }
 
     /// Whether more may be taken in.
@@ -249,8 +140,8 @@ struct Lane: ~Copyable {
         let used = pool.used + backlog.bytesBuried
         switch part {
         case .udp, .unixgram: return used < budget
-        case .files: guard used < (hasSockets ? budget / 4 * 2 : budget) else { return false }
-        case .streams: guard used < (hasDatagrams ? budget / 4 * 3 : budget) else { return false }
+        case .files: guard used < (intake.hasSockets ? budget / 4 * 2 : budget) else { return false }
+        case .streams: guard used < (intake.hasDatagrams ? budget / 4 * 3 : budget) else { return false }
         }
         // What the spool is to take has to be read first; one record is left to probe with, however long.
         if breaker.isFailing || isStopping {
@@ -264,9 +155,6 @@ struct Lane: ~Copyable {
         let perShard = (staging?.map.count ?? 0) * Staging.bytesPerShard
         return max(memoryBudget - perShard, memoryBudget / 4)
     }
-
-    private var hasSockets: Bool { ports.contains { $0.feed.part != .files } }
-    private var hasDatagrams: Bool { ports.contains { $0.feed.part.isOfDatagrams } }
 
     // MARK: aggregator → batcher → call
 
@@ -343,9 +231,10 @@ struct Lane: ~Copyable {
 
     private var isStopping: Bool { control.deadline != nil }
 
-    /// When a lane that stops gives the spool what it has not delivered by then: the last third of its time.
+    /// When a lane that stops gives the spool what it has not delivered by then: the last third of its time, or half where no
+    /// file has it.
     private var closesAt: ContinuousClock.Instant? {
-        backlog.isOn ? control.deadline.map { $0 - control.patience / 3 } : nil
+        backlog.isOn ? control.deadline.map { $0 - control.patience / (intake.hasSockets ? 2 : 3) } : nil
     }
 
     /// When a lane that stops must give up what is under way: the disk takes time, too.
@@ -354,7 +243,7 @@ struct Lane: ~Copyable {
     }
 
     /// Every collector has ended and every ring is empty: what is open is all there is.
-    private var noMoreWillCome: Bool { ports.allSatisfy(\.isOver) }
+    private var noMoreWillCome: Bool { intake.isOver }
 
     // MARK: the spool
 
@@ -376,13 +265,9 @@ struct Lane: ~Copyable {
             // A shard that takes nothing must not hold the memory that the others need; in order it holds up the rest.
             if !output.ordered { backlog.spill(.excess(above: budget / 2, now: now), of: &staging.batcher) }
             // Nor may what comes faster than the stream takes it, from those who cannot wait.
-            if hasDatagrams, pool.used > budget / 8 * 5 {
+            if intake.hasDatagrams, pool.used > budget / 8 * 5 {
                 let surplus = pool.used - budget / 2
                 backlog.spill(.all(but: max(output.callMaxSize, staging.batcher.bytes - surplus)), of: &staging.batcher)
-            }
-            // What is not delivered by half of the time there is to stop may not be by all of it; no file has it.
-            if hasSockets, let deadline = control.deadline, deadline - now < control.patience / 2 {
-                backlog.spill(.all(but: 0), of: &staging.batcher)
             }
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder
@@ -581,15 +466,32 @@ struct Lane: ~Copyable {
         log.notice("the endpoint refuses CBOR, speaking JSON", metadata: ["stream": "\(output.stream)"])
     }
 
-    // MARK: the shard map
+    // MARK: what is asked of the stream
 
-    private mutating func loadShardMap(_ now: ContinuousClock.Instant) {
-        guard (breaker.heldUntil ?? now) <= now, nextCaller == nil else { return }
-        guard let parameters = shards.nextCall(now: now) else { return }
-        do { try caller.start(.control("ListShards", parameters)) } catch {
-            takeFailure(of: .control("ListShards", parameters), error, now)
+    private static let shardsCall = "ListShards"
+    private static let recordLimitCall = "DescribeStreamSummary"
+
+    /// When there is something to ask, if nothing is asked now.
+    private func nextQuestion(_ now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+        guard nextCaller == nil else { return nil }
+        let due = [shards.nextDue(now: now), intake.hasLongRecords ? recordLimit.nextDue(now: now) : nil]
+        return due.compactMap { $0 }.min().map { max($0, breaker.heldUntil ?? $0) }
+    }
+
+    private mutating func askAboutStream(_ now: ContinuousClock.Instant) {
+        guard let due = nextQuestion(now), due <= now else { return }
+        if let parameters = shards.nextCall(now: now) { ask(Self.shardsCall, parameters, now) }
+        guard intake.hasLongRecords, let parameters = recordLimit.nextCall(now: now) else { return }
+        ask(Self.recordLimitCall, parameters, now)
+    }
+
+    private mutating func ask(_ operation: String, _ parameters: WireValue, _ now: ContinuousClock.Instant) {
+        do { try caller.start(.control(operation, parameters)) } catch {
+            takeFailure(of: .control(operation, parameters), error, now)
         }
     }
+
+    // MARK: the shard map
 
     private mutating func takeShards(_ value: WireValue, _ answer: [UInt8], _ now: ContinuousClock.Instant) {
         switch shards.take(value, answer.span, now: now) {
@@ -638,30 +540,17 @@ struct Lane: ~Copyable {
 
     // MARK: the stream's limit for records
 
-    private static let recordLimitCall = "DescribeStreamSummary"
-
-    /// Whether some input may have records that not every stream takes.
-    private var hasLongRecords: Bool { ports.contains { $0.feed.input.hasLongRecords } }
-
     /// Begins with what the stream told an earlier run, where that matters.
     private mutating func recallRecordLimit() {
-        let kept = hasLongRecords ? ShardMapFile.recordBytes(shardMapPath, of: streamPlace) : nil
+        let kept = intake.hasLongRecords ? ShardMapFile.recordBytes(shardMapPath, of: streamPlace) : nil
         recordLimit = RecordLimit(stream: output.stream, kept: kept, chance: random.nextUnit())
-    }
-
-    private mutating func askRecordLimit(_ now: ContinuousClock.Instant) {
-        guard hasLongRecords, (breaker.heldUntil ?? now) <= now, nextCaller == nil else { return }
-        guard let parameters = recordLimit.nextCall(now: now) else { return }
-        do { try caller.start(.control(Self.recordLimitCall, parameters)) } catch {
-            takeFailure(of: .control(Self.recordLimitCall, parameters), error, now)
-        }
     }
 
     private mutating func takeRecordLimit(_ value: WireValue, _ now: ContinuousClock.Instant) {
         guard recordLimit.take(value, now: now), let bytes = recordLimit.told else { return }
         keepShardMap()
         let (size, stream) = ("\(bytes >> 10)KiB", "\(output.stream)")
-        if ports.contains(where: { longest(of: $0.feed.input) < $0.feed.input.maxRecord }) {
+        if intake.isCut(by: bytes) {
             log.warning(
                 """
                 the stream takes no records as long as max_record: on_oversize says what becomes of longer ones; \
@@ -696,7 +585,7 @@ struct Lane: ~Copyable {
     /// Takes the stream for one shard as long as nothing is known of it, for those who cannot wait until something is: what
     /// they send goes to the spool.
     private mutating func assumeShards(_ now: ContinuousClock.Instant) {
-        guard staging == nil, backlog.isOn, hasSockets else { return }
+        guard staging == nil, backlog.isOn, intake.hasSockets else { return }
         guard isStopping || breaker.failingSince.map({ now - $0 >= Self.spillGrace }) ?? false else { return }
         log.notice("nothing is known of the stream yet: what arrives goes to the spool")
         staging = Staging(.unknown, for: output, pool: pool, seed: random.next(), now: now)
@@ -708,25 +597,21 @@ struct Lane: ~Copyable {
     /// Takes on what a reload has changed; a new endpoint only when no call to the old one is in flight.
     private mutating func takeUpdate(_ now: ContinuousClock.Instant) {
         if let update = control.takeUpdate() {
-            ports += update.added.map { Port($0, account: ledger.number(of: $0.input.name)) }
+            intake.adopt(update.output, and: update.added)
             memoryBudget = update.memoryBudget
             let isOtherStream = update.output.stream != output.stream
             if update.output != output {
                 output = update.output
                 window = Self.window(output)
-                keys = SourceKeys(output.partitionKey, checkpoints)
                 if let staging {
                     note(staging.rearrange(by: staging.map, for: output, seed: random.next(), now: now))
                 }
                 if isOtherStream { shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit()) }
             }
-            if isOtherStream || !hasLongRecords { recallRecordLimit() }
+            if isOtherStream || !intake.hasLongRecords { recallRecordLimit() }
             nextCaller = update.caller ?? nextCaller
         }
-        // One is left, whatever comes: a lane without any would have ended.
-        if ports.count > 1, ports.contains(where: { $0.feed.isRetired && $0.isOver }) {
-            ports.removeAll { $0.feed.isRetired && $0.isOver }
-        }
+        intake.forgetRetired()
         if let make = nextCaller, caller.inFlight == 0 {
             nextCaller = nil
             caller = make()
@@ -743,9 +628,7 @@ struct Lane: ~Copyable {
         bell.prepareToSleep()
         let now = ContinuousClock.now
         var wake = now + .seconds(60)
-        if control.hasUpdate
-            || ports.contains(where: { mayDrain($0) && !$0.reader.isEmpty && hasRoom(for: $0.feed.part, now) })
-        {
+        if control.hasUpdate || intake.hasWork(limit: recordLimit.bytes, hasRoom: { hasRoom(for: $0, now) }) {
             wake = now
         }
         let flush = noMoreWillCome
@@ -764,17 +647,12 @@ struct Lane: ~Copyable {
                 wake = min(wake, max(since + Self.spillGrace, now + .milliseconds(100)))
             }
         }
-        if staging == nil, hasSockets, backlog.isOn, let since = breaker.failingSince {
+        if staging == nil, intake.hasSockets, backlog.isOn, let since = breaker.failingSince {
             wake = min(wake, since + Self.spillGrace)
         }
-        if let due = shards.nextDue(now: now), nextCaller == nil {
-            wake = min(wake, max(due, breaker.heldUntil ?? due))
-        }
+        if let due = nextQuestion(now) { wake = min(wake, due) }
         if let givesUpAt { wake = min(wake, givesUpAt) }
         if let closesAt, closesAt > now { wake = min(wake, closesAt) }
-        if hasLongRecords, nextCaller == nil, let due = recordLimit.nextDue(now: now) {
-            wake = min(wake, max(due, breaker.heldUntil ?? due))
-        }
         if isDone(now) != nil { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }
         caller.wait(for: bell, atMost: max(.zero, wake - now))
@@ -801,15 +679,5 @@ struct Lane: ~Copyable {
     private func report() {
         counters.lane.bytesQueued.set(staging?.batcher.bytes ?? 0)
         counters.lane.inFlight.set(caller.inFlight)
-    }
-}
-
-extension Configuration.Oversize {
-    fileprivate var longLines: Aggregator.LongLines {
-        switch self {
-        case .split: .split
-        case .truncate: .truncate
-        case .deadLetter: .setAside
-        }
     }
 }
