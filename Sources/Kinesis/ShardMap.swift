@@ -60,9 +60,13 @@ public struct ShardMap: Equatable, Sendable {
             next = shard.range.upperBound == .highest ? nil : shard.range.upperBound.value + 1
         }
         if next != nil { throw .gap(after: last.id) }
-        self.shards = open
-        ends = open.map(\.range.upperBound)
-        indices = Dictionary(open.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
+        self.init(inOrder: open)
+    }
+
+    private init(inOrder shards: [Shard]) {
+        self.shards = shards
+        ends = shards.map(\.range.upperBound)
+        indices = Dictionary(shards.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
     public enum Fault: Error, Equatable {
@@ -73,7 +77,7 @@ public struct ShardMap: Equatable, Sendable {
     }
 
     /// A stream of one shard that no stream has.
-    public static let unknown = try! ShardMap([Shard(id: ShardID(number: .max), range: .lowest ... .highest)])
+    public static let unknown = ShardMap(inOrder: [Shard(id: ShardID(number: .max), range: .lowest ... .highest)])
 
     public var count: Int { shards.count }
 

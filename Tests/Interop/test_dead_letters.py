@@ -1,6 +1,7 @@
 """A line that is longer than a record may be goes to the dead letters, whole and recoverable; the others are delivered."""
 
 import base64
+import contextlib
 import gzip
 import json
 import random
@@ -87,9 +88,25 @@ def test_full_dead_letters_drop_what_comes_and_count_it(start_local, make_agent,
     assert "dead lettered" in printed and "all delivered" in printed
 
 
+@pytest.fixture
+def faulty_kinesis(local_kinesis, chance, monkeypatch):
+    """Puts a proxy in front of the embedded Kinesis that treats each call but those for lists as one function does."""
+    with contextlib.ExitStack() as stack:
+
+        def start(fault):
+            monkeypatch.setattr(faults, "FAULTS", [fault])
+            monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
+            kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
+            stack.callback(kinesis.stop)
+            kinesis.likelihood = 1
+            return kinesis
+
+        yield start
+
+
 @pytest.mark.parametrize("spools", [False, True])
 def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_is_delivered(
-    local_kinesis, stream, make_agent, penstock, logs, chance, monkeypatch, figure, spools
+    local_kinesis, stream, faulty_kinesis, make_agent, penstock, logs, figure, spools
 ):
     """Kinesis refuses a call as a whole for the sake of one record in it, and does not say which."""
 
@@ -98,10 +115,7 @@ def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_
             return exchange.refuse(400, "ValidationException")
         faults.none(exchange)
 
-    monkeypatch.setattr(faults, "FAULTS", [refuses_poison])
-    monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
-    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
-    kinesis.likelihood = 1
+    kinesis = faulty_kinesis(refuses_poison)
     source, path = oracle.Source(1), logs / "app.log"
     poison = [b"poison %d" % number for number in range(3)]
     for line in poison:
@@ -117,7 +131,6 @@ def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_
         until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
     finally:
         run.terminate()
-        kinesis.stop()
     oracle.verify(local_kinesis.url, stream, [source]).require_exact()
     letters = [
         json.loads(line)
@@ -132,7 +145,7 @@ def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "gzip_record"])
 def test_a_refused_aggregate_is_printed_record_by_record(
-    local_kinesis, stream, make_agent, penstock, logs, chance, monkeypatch, compression
+    local_kinesis, stream, faulty_kinesis, make_agent, penstock, logs, compression
 ):
     def refuses_poison(exchange):
         if exchange.is_put and any(b"poison" in content(record["Data"]) for record in exchange.request.records):
@@ -147,10 +160,7 @@ def test_a_refused_aggregate_is_printed_record_by_record(
         each = [base64.b64decode(user["data"]) if user.get("aggregated") else user["data"] for user in users]
         return b"".join(gzip.decompress(one) if compression == "gzip_record" else one for one in each)
 
-    monkeypatch.setattr(faults, "FAULTS", [refuses_poison])
-    monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
-    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
-    kinesis.likelihood = 1
+    kinesis = faulty_kinesis(refuses_poison)
     source, path = oracle.Source(1), logs / "app.log"
     source.write(path, 2000)
     with open(path, "ab") as file:
@@ -166,7 +176,6 @@ def test_a_refused_aggregate_is_printed_record_by_record(
         until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
     finally:
         run.terminate()
-        kinesis.stop()
     raw = penstock("read", "--dead-letters", "-c", agent.config).stdout
     refused = raw.splitlines()
     start = lines.index(refused[0])
@@ -196,15 +205,12 @@ def test_a_refused_aggregate_is_printed_record_by_record(
 
 
 def test_while_kinesis_refuses_every_call_it_is_asked_ever_more_rarely_and_no_record_is_blamed(
-    local_kinesis, stream, make_agent, penstock, logs, chance, monkeypatch, figure
+    local_kinesis, stream, faulty_kinesis, make_agent, penstock, logs, figure
 ):
     def refuses_all(exchange):
         return exchange.refuse(400, "ValidationException") if exchange.is_put else faults.none(exchange)
 
-    monkeypatch.setattr(faults, "FAULTS", [refuses_all])
-    monkeypatch.setattr(faults, "_ON_LISTS", [faults.none])
-    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
-    kinesis.likelihood = 1
+    kinesis = faulty_kinesis(refuses_all)
     source, path = oracle.Source(1), logs / "app.log"
     source.write(path, 50_000)
     agent = make_agent(path, kinesis.url, stream, rate_limit=0)
@@ -216,7 +222,6 @@ def test_while_kinesis_refuses_every_call_it_is_asked_ever_more_rarely_and_no_re
         until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
     finally:
         run.terminate()
-        kinesis.stop()
     figure(f"{refused} calls in 8 s, all refused")
     oracle.verify(local_kinesis.url, stream, [source]).require_exact()
     assert b"" == penstock("read", "--dead-letters", "-c", agent.config).stdout
