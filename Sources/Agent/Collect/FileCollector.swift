@@ -61,7 +61,7 @@ package struct FileCollector: ~Copyable {
             let step = readReady()
             if step == .full { waitForRoom() }
             finder.work(until: .now + Self.findingTurn)
-            guard step == .end, finder.ready.isEmpty, !finder.isBusy else { continue }
+            guard step == .end, finder.files.ready.isEmpty, !finder.isBusy else { continue }
             if once {
                 if finishLines({ _ in true }) == .end { break reading }
             } else {
@@ -70,7 +70,7 @@ package struct FileCollector: ~Copyable {
             }
         }
         publish()
-        finder.releaseAll()
+        finder.files.releaseAll()
         feed.isFinished.store(true, ordering: .releasing)
         feed.laneBell.ring()
     }
@@ -88,11 +88,11 @@ package struct FileCollector: ~Copyable {
     private mutating func readReady() -> TailedFile.Step {
         var bytes = 0
         var result = TailedFile.Step.end
-        var rest = finder.ready.count
+        var rest = finder.files.ready.count
         let end = ContinuousClock.now + Self.readingTurn
-        files: while rest > 0, let file = finder.ready.next() {
+        files: while rest > 0, let file = finder.files.ready.next() {
             rest -= 1
-            guard finder.prepare(file) else { continue }
+            guard finder.files.prepare(file) else { continue }
             turn: for block in 0..<Self.turn {
                 let step = step(file)
                 switch step {
@@ -106,11 +106,11 @@ package struct FileCollector: ~Copyable {
                 case .full:
                     neededRoom = file.needed
                     // A busy file must not keep the room from those behind it.
-                    if block == 0 { finder.ready.putBack(file) } else { finder.ready.add(file) }
+                    if block == 0 { finder.files.ready.putBack(file) } else { finder.files.ready.add(file) }
                     result = step
                     break files
                 }
-                if block == Self.turn - 1 { finder.ready.add(file) }
+                if block == Self.turn - 1 { finder.files.ready.add(file) }
             }
             if rest > 0, .now > end {
                 // The others wait for their turn: it is not the end.
@@ -119,7 +119,7 @@ package struct FileCollector: ~Copyable {
             }
         }
         if result != .full {
-            for file in finder.packed.files where .now <= end {
+            for file in finder.files.packed.files where .now <= end {
                 let step = inflate(file, &bytes)
                 if step != .end { result = step }
                 if step == .full { break }
@@ -149,11 +149,11 @@ package struct FileCollector: ~Copyable {
                     neededRoom = file.needed
                     return step
                 case .end:
-                    finder.packed.ended(file, nil)
+                    finder.files.packed.ended(file, nil)
                     return .read(0)
                 }
             }
-        } catch { finder.packed.ended(file, error) }
+        } catch { finder.files.packed.ended(file, error) }
         return .read(0)
     }
 
@@ -175,9 +175,9 @@ package struct FileCollector: ~Copyable {
         do {
             let step = try block(of: file)
             guard step == .end else { return step }
-            return try finder.lookAgain(file) ? again(file) : .end
+            return try finder.files.lookAgain(file) ? again(file) : .end
         } catch {
-            finder.faults.tell(file.path, "\(error)")
+            finder.files.faults.tell(file.path, "\(error)")
             return .end
         }
     }
@@ -201,7 +201,10 @@ package struct FileCollector: ~Copyable {
             &oversize
         )
         if gaveUp {
-            finder.faults.tell(file.path, "multiline_start takes too long on a line, which counts as not matching")
+            finder.files.faults.tell(
+                file.path,
+                "multiline_start takes too long on a line, which counts as not matching"
+            )
         }
         return step
     }
@@ -209,22 +212,22 @@ package struct FileCollector: ~Copyable {
     /// Once more, for what came while we looked; never a third time, so that one busy file cannot hold the turn.
     private mutating func again(_ file: TailedFile) -> TailedFile.Step {
         do { return try block(of: file) } catch {
-            finder.faults.tell(file.path, "\(error)")
+            finder.files.faults.tell(file.path, "\(error)")
             return .end
         }
     }
 
     /// Whether what waits at a file's end has waited long enough.
     private static func isDue(_ file: TailedFile, _ timeout: Duration) -> Bool {
-        if file.isRotated, file.isQuiet(for: FileFinder.rotatedQuiet) { return true }
+        if file.isRotated, file.isQuiet(for: TailedFiles.rotatedQuiet) { return true }
         return file.hasPendingLines && file.isQuiet(for: timeout)
     }
 
     /// Makes records of the unfinished last lines of the files that `isDue` says.
     private mutating func finishLines(_ isDue: (TailedFile) -> Bool) -> TailedFile.Step {
         var result = TailedFile.Step.end
-        for file in finder.unfinished(all: once) where file.partial > 0 && isDue(file) {
-            guard finder.prepare(file) else { continue }
+        for file in finder.files.unfinished(all: once) where file.partial > 0 && isDue(file) {
+            guard finder.files.prepare(file) else { continue }
             do {
                 let step = try finish(file)
                 switch step {
@@ -233,7 +236,7 @@ package struct FileCollector: ~Copyable {
                     counters.collectors.bytesRead.add(count)
                     result = step
                 case .end:
-                    finder.ready.add(file)
+                    finder.files.ready.add(file)
                     result = .read(0)
                 case .full:
                     neededRoom = file.needed
@@ -241,7 +244,7 @@ package struct FileCollector: ~Copyable {
                     return step
                 }
             } catch {
-                finder.faults.tell(file.path, "\(error)")
+                finder.files.faults.tell(file.path, "\(error)")
                 file.giveUpPartial()
             }
         }
@@ -254,7 +257,7 @@ package struct FileCollector: ~Copyable {
         // What was read of it may have been let go.
         let step = try block(of: file)
         guard step == .end else { return step }
-        let isLast = once || file.isRotated && file.isQuiet(for: FileFinder.rotatedQuiet)
+        let isLast = once || file.isRotated && file.isQuiet(for: TailedFiles.rotatedQuiet)
         return file.finishRecord(into: &writer, longest: input.maxRecord, all: isLast)
     }
 

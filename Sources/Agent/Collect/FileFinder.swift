@@ -5,39 +5,23 @@ import Platform
 
 // Concurrency: belongs to its collector's thread.
 
-/// Finds an input's files, and knows which is which.
+/// Finds an input's files.
 ///
 /// Folders are watched by inotify, and a name that changes is looked at alone; a search of everything reconciles what
-/// inotify missed, a slice at a time. A file is known by device and inode, and by its content when that is not enough; its
-/// name may change.
+/// inotify missed, a slice at a time.
 struct FileFinder: ~Copyable {
-    private typealias Identity = TailedFile.Identity
-
     private let input: Configuration.Input
-    private let once: Bool
+    private let paths: PathPatterns
     private let checkpoints: Checkpoints
-    private let counters: Counters
     private let log: Logger
-    private let patterns: [Glob]
-    private let excludes: [Glob]
 
-    /// Files that may have something to read.
-    var ready = ReadyList()
-    private var files: [TailedFile.Identity: TailedFile] = [:]
-    private var open: OpenFiles
-    /// Packed files of which the rest is read.
-    var packed: PackedFiles
-    private var copies: Copies
-    /// What is wrong with paths.
-    let faults: PathFaults
-    /// Files to look at again in a while: deleted, nowhere, or rotated with an unfinished line.
-    private var waiting: [TailedFile] = []
+    /// What was found.
+    var files: TailedFiles
 
     private var folders: WatchedFolders
     /// Searches of folders that have just appeared, or are polled.
     private var walks: [Glob.Walk] = []
     private var scan: Scan?
-    private var scans: UInt32 = 0
     private var isScanWanted = false
     private var nextScan = ContinuousClock.now
     private var lastScan: Duration = .zero
@@ -45,9 +29,6 @@ struct FileFinder: ~Copyable {
     private var nextWaiting = ContinuousClock.now
     private var lastChanges = ContinuousClock.now
     private var isFirstScan = true
-    private let startsAtEnd: Bool
-    /// What of the common counters is ours.
-    private var counted = (files: 0, behind: 0)
 
     /// A search of everything, as far as it has come.
     private struct Scan {
@@ -68,8 +49,6 @@ struct FileFinder: ~Copyable {
     private static let scanShare = 200
     private static let mostFirstScan: Duration = .milliseconds(500)
     private static let wantedShare = 10
-    /// How long a rotated file must be quiet before its last line is taken for finished: its writer may still hold it.
-    static let rotatedQuiet: Duration = .seconds(5)
 
     init(
         _ input: Configuration.Input,
@@ -79,17 +58,9 @@ struct FileFinder: ~Copyable {
         counters: Counters,
         log: Logger
     ) {
-        (self.input, self.once, self.checkpoints) = (input, once, checkpoints)
-        (self.counters, self.log) = (counters, log)
-        patterns = input.paths.map(Glob.init)
-        excludes = input.exclude.map(Glob.init)
-        faults = PathFaults(input.name, counters, log)
-        copies = Copies(checkpoints, faults)
-        packed = PackedFiles(input, checkpoints, faults, log)
-        open = OpenFiles(most: input.maxOpenFiles, sharers: input.sharers)
-        // What is new to an input that has run before has come since: it is read from its start. And to read once from
-        // the end would be to read nothing.
-        startsAtEnd = input.startAt == .end && !once && !checkpoints.hasSeen(input.name)
+        (self.input, self.checkpoints, self.log) = (input, checkpoints, log)
+        paths = PathPatterns(input)
+        files = TailedFiles(input, paths, once: once, checkpoints: checkpoints, counters: counters, log: log)
         folders = WatchedFolders(watches: watches, log)
     }
 
@@ -99,12 +70,12 @@ struct FileFinder: ~Copyable {
     // MARK: when to look
 
     /// There is more to do at once.
-    var isBusy: Bool { scan != nil || !walks.isEmpty || !packed.files.isEmpty || ContinuousClock.now >= nextLook }
+    var isBusy: Bool { scan != nil || !walks.isEmpty || !files.packed.files.isEmpty || ContinuousClock.now >= nextLook }
 
     /// When `work` has something to do, if nothing changes before.
     var nextLook: ContinuousClock.Instant {
         var next = isScanWanted ? wantedScan : nextScan
-        if !waiting.isEmpty || copies.holdsAny { next = min(next, nextWaiting) }
+        if files.hasWaiting { next = min(next, nextWaiting) }
         if !folders.polled.isEmpty { next = min(next, nextPoll) }
         return next
     }
@@ -119,7 +90,7 @@ struct FileFinder: ~Copyable {
     mutating func work(until deadline: ContinuousClock.Instant) {
         let began = ContinuousClock.now
         // Before all files that were there are known, no other is new.
-        if !isFirstScan, ready.isEmpty || began - lastChanges > .milliseconds(10) {
+        if !isFirstScan, files.ready.isEmpty || began - lastChanges > .milliseconds(10) {
             lastChanges = began
             takeChanges()
         }
@@ -135,11 +106,13 @@ struct FileFinder: ~Copyable {
         }
         guard !isFirstScan else { return }
         if !folders.polled.isEmpty, began >= nextPoll {
-            for folder in folders.polled { walks += patterns.map { $0.walk(in: folder) } }
+            for folder in folders.polled { walks += paths.walks(in: folder) }
             nextPoll = began + max(.seconds(1), lastScan * Self.scanShare)
         }
-        if !waiting.isEmpty || copies.holdsAny, began >= nextWaiting {
-            lookAtWaiting()
+        if files.hasWaiting, began >= nextWaiting {
+            for (identity, path) in files.lookAtWaiting() where meet(path, mayBeLink: true) != identity {
+                files.letGo(identity)
+            }
             nextWaiting = began + waitingPeriod
         }
     }
@@ -150,16 +123,6 @@ struct FileFinder: ~Copyable {
             ? .seconds(1) : min(.seconds(1), max(.milliseconds(50), input.multilineTimeout / 4))
     }
 
-    /// Lets go of every file: another collector may go on with them.
-    mutating func releaseAll() {
-        for file in files.values { checkpoints.release(file.source, readTo: file.offset) }
-        packed.releaseAll()
-        count(files: 0, behind: 0)
-    }
-
-    /// Files whose last line may have to do without its end.
-    func unfinished(all: Bool) -> [TailedFile] { all ? files.values.filter { $0.partial > 0 } : waiting }
-
     // MARK: changes
 
     private mutating func takeChanges() {
@@ -168,143 +131,33 @@ struct FileFinder: ~Copyable {
         for change in folders.changes() {
             switch change {
             case .content(let path):
-                if let file = open.file(at: path) { ready.add(file) } else { names.append(path) }
+                if let file = files.open(at: path) { files.ready.add(file) } else { names.append(path) }
             case .name(let path): names.append(path)
-            case .folder(let path): walks += patterns.map { $0.walk(in: path) }
+            case .folder(let path): walks += paths.walks(in: path)
             case .gone, .overflow: isScanWanted = true
             }
         }
         var seen: Set<String> = []
         for path in names where seen.insert(path).inserted { look(at: path, &lost) }
         var listings = FolderListings()
-        for file in lost { follow(file, &listings) }
+        for file in lost { files.follow(file, &listings) }
     }
 
     /// Looks at one name in a watched folder, because something happened to it.
     private mutating func look(at path: String, _ lost: inout [TailedFile]) {
-        let status = try? FileStatus(of: path)
-        let file = status.flatMap { files[Identity($0)] }
-        if let old = open.file(at: path), old !== file { lost.append(old) }
-        if let status, status.kind == .regular, let file {
-            _ = file.look(status)
-            ready.add(file)
-            file.scan = scans
-            if file.place != path { renamed(file, to: path) }
-        } else if fits(path) {
-            _ = meet(path, mayBeLink: true)
-        }
+        let old = files.open(at: path)
+        let file = files.met(path, try? FileStatus(of: path))
+        if let old, old !== file { lost.append(old) }
+        if file == nil, paths.fit(path) { _ = meet(path, mayBeLink: true) }
         for link in folders.links(through: path) { _ = meet(link, mayBeLink: true) }
-    }
-
-    private func fits(_ path: String) -> Bool {
-        patterns.contains { $0.matches(path) } && !excludes.contains { $0.matches(path) }
-    }
-
-    /// A file has been met under another name: its own may be gone.
-    private mutating func renamed(_ file: TailedFile, to path: String) {
-        if let named = try? FileStatus(of: file.path), Identity(named) == file.identity { return }
-        log.info("file has another name", metadata: ["path": "\(path)", "before": "\(file.path)"])
-        open.rename(file, to: path, target: Folder.targets(of: path).last)
-        file.hasName = true
-        if !fits(path) { rotated(file) } else { file.isRotated = false }
-        describe(file)
-    }
-
-    private mutating func rotated(_ file: TailedFile) {
-        if file.partial > 0 { wait(for: file) }
-        guard !file.isRotated else { return }
-        file.isRotated = true
-        file.changed()
-        counters.collectors.filesRotated.add(1)
-        log.info(
-            "file was rotated, reading the rest of it",
-            metadata: ["path": "\(file.path)", "offset": "\(file.offset)", "size": "\(file.size)"]
-        )
-    }
-
-    private mutating func wait(for file: TailedFile) {
-        guard !file.isWaiting else { return }
-        file.isWaiting = true
-        waiting.append(file)
-    }
-
-    private mutating func describe(_ file: TailedFile) {
-        // What cannot be read is told when it is to be read.
-        try? file.describe(in: checkpoints)
-        copies.noteOpening(of: file)
-    }
-
-    /// A file is not where it was, or is not looked for there any more.
-    private mutating func follow(_ file: TailedFile, _ listings: inout FolderListings) {
-        guard files[file.identity] === file else { return }
-        do {
-            if try file.look() { ready.add(file) }
-        } catch { faults.tell(file.path, error.reason) }
-        if file.isDeleted {
-            rotated(file)
-            return wait(for: file)
-        }
-        if let named = try? FileStatus(of: file.path), Identity(named) == file.identity {
-            if file.look(named) { ready.add(file) }
-            if !fits(file.path) { rotated(file) }
-        } else if let path = listings.path(of: file.inode, in: file.folder), let named = try? FileStatus(of: path),
-            Identity(named) == file.identity
-        {
-            renamed(file, to: path)
-        } else if file.isOpen {
-            file.hasName = false
-            rotated(file)
-            wait(for: file)
-        } else {
-            leave(file)
-        }
-    }
-
-    /// A file that was closed, because it had been read to its end, is gone.
-    private mutating func leave(_ file: TailedFile) {
-        log.info("file is gone", metadata: ["path": "\(file.path)", "offset": "\(file.offset)"])
-        files[file.identity] = nil
-        counters.collectors.bytesLost.add(Int(file.behind))
-        checkpoints.release(file.source, readTo: file.offset)
-        _ = checkpoints.missing([file.source])
-    }
-
-    /// Looks at files that no event tells of, and lets go of those that are finished.
-    private mutating func lookAtWaiting() {
-        let all = waiting
-        waiting = []
-        for file in all {
-            file.isWaiting = false
-            guard files[file.identity] === file else { continue }
-            do {
-                if try file.look() || !file.isOpen && file.behind > 0 { ready.add(file) }
-            } catch { faults.tell(file.path, error.reason) }
-            // Its writer may still hold it: a deleted file must be quiet for a while before it is let go.
-            if file.isDeleted, file.isCaughtUp, file.partial == 0, file.isQuiet(for: Self.rotatedQuiet) {
-                log.info(
-                    "deleted file is finished",
-                    metadata: ["path": "\(file.path)", "size": "\(file.size)"]
-                )
-                checkpoints.close(file.source)
-                files[file.identity] = nil
-                open.remove(file)
-                count(files: files.count, behind: counted.behind)
-            } else if file.isDeleted || !file.hasName || file.isRotated && file.partial > 0 || file.hasPendingLines {
-                wait(for: file)
-            }
-        }
-        for (identity, path) in copies.quiet {
-            if meet(path, mayBeLink: true) != identity { copies.letGo(identity) }
-        }
     }
 
     // MARK: searching
 
     private mutating func beginScan() {
-        scans &+= 1
-        faults.beginScan()
+        files.beginSearch()
         isScanWanted = false
-        scan = Scan(walks: patterns.reversed().map { $0.walk() })
+        scan = Scan(walks: paths.walks())
     }
 
     /// Goes on with the search of everything; true at its end.
@@ -315,7 +168,7 @@ struct FileFinder: ~Copyable {
             scan!.walks.removeLast()
             guard goOn(walk, until: deadline, scanning: true, defers: defers) else { return false }
             if isFirstScan, scan!.found == 0 {
-                let pattern = patterns[patterns.count - 1 - scan!.walks.count].pattern
+                let pattern = paths.patterns[paths.patterns.count - 1 - scan!.walks.count].pattern
                 log.warning(
                     "no file matches the pattern yet",
                     metadata: ["input": "\(input.name)", "pattern": "\(pattern)"]
@@ -324,7 +177,7 @@ struct FileFinder: ~Copyable {
             scan!.found = 0
         }
         while let path = scan!.later.popLast() {
-            guard mayOpen else {
+            guard files.mayOpen else {
                 scan!.later.append(path)
                 return false
             }
@@ -344,21 +197,21 @@ struct FileFinder: ~Copyable {
         var (walk, steps) = (walk, 0)
         while true {
             steps += 1
-            if !mayOpen || steps % 16 == 0 && .now > deadline {
+            if !files.mayOpen || steps % 16 == 0 && .now > deadline {
                 if scanning { scan!.walks.append(walk) } else { walks.append(walk) }
                 return false
             }
             guard let found = walk.next() else { return true }
             switch found {
             case .step: break
-            case .fault(let fault): faults.tell(fault.path ?? "", "\(fault.reason) (folder)")
+            case .fault(let fault): files.faults.tell(fault.path ?? "", "\(fault.reason) (folder)")
             case .folder(let folder):
                 folders.add(folder)
                 if scanning { scan!.folders.insert(folder) }
             case .file(let path, let mayBeLink):
-                guard !excludes.contains(where: { $0.matches(path) }) else { break }
+                guard !paths.exclude(path) else { break }
                 if scanning { scan!.found += 1 }
-                if defers, !isKnown(path) {
+                if defers, !files.isKnown(path) {
                     scan!.later.append(path)
                 } else {
                     _ = meet(path, mayBeLink: mayBeLink)
@@ -367,42 +220,14 @@ struct FileFinder: ~Copyable {
         }
     }
 
-    /// Whether another file may be opened, or nothing would come of waiting until it may.
-    private var mayOpen: Bool {
-        mutating get {
-            let hasRoom = open.hasRoom()
-            return hasRoom || ready.isEmpty
-        }
-    }
-
-    /// Whether something of it is known but its inode.
-    private func isKnown(_ path: String) -> Bool {
-        guard let status = try? FileStatus(of: path) else { return true }
-        let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
-        return known.contains { $0.entry.headSize > 0 }
-    }
-
     private mutating func endScan() {
-        var listings = FolderListings()
-        for file in Array(files.values) where file.scan != scans { follow(file, &listings) }
-        findMissing(&listings)
-        count(files: files.count, behind: files.values.reduce(0) { $0 + Int($1.behind) })
-        faults.endScan()
-        copies.endScan(files)
+        files.endSearch()
         folders.keep(scan!.folders, links: scan!.links)
-        // Not before every file is known: after a crash in between, those that are not would be new.
-        if isFirstScan { checkpoints.markSeen(input.name) }
         // The first one opens and reads every file, which no later one does.
         lastScan = isFirstScan ? min(scan!.spent, Self.mostFirstScan) : scan!.spent
         isFirstScan = false
         scan = nil
         nextScan = .now + pause
-    }
-
-    private mutating func count(files: Int, behind: Int) {
-        counters.collectors.filesOpen.add(files - counted.files)
-        counters.collectors.bytesBehind.add(behind - counted.behind)
-        counted = (files, behind)
     }
 
     /// Looks at one path that matches: a file that is known, or a new one.
@@ -416,323 +241,44 @@ struct FileFinder: ~Copyable {
             let status = try FileStatus(of: path)
             switch status.kind {
             case .folder:
-                faults.tell(path, "is a folder: match the files in it, like \(path)/*")
+                files.faults.tell(path, "is a folder: match the files in it, like \(path)/*")
                 return nil
             case .socket, .other:
-                faults.tell(path, "is not a regular file, and cannot be tailed")
+                files.faults.tell(path, "is not a regular file, and cannot be tailed")
                 return nil
             case .regular: break
             }
-            let identity = Identity(status)
-            if let file = files[identity] {
-                file.scan = scans
-                if file.look(status) { ready.add(file) }
-                if file.path != path { renamed(file, to: path) }
-                return identity
-            }
-            try open(path, target: targets.last, isRotated: false)
-            faults.forget(path)
-            return identity
+            try files.meet(path, status, target: targets.last)
+            return TailedFile.Identity(status)
         } catch {
             // A file that went while we looked is no fault.
             if !error.isNotFound {
-                faults.tell(path, error.reason)
+                files.faults.tell(path, error.reason)
             } else if path.unicodeScalars.contains("\u{fffd}") {
-                faults.tell(path, "its name is not UTF-8: rename it")
+                files.faults.tell(path, "its name is not UTF-8: rename it")
             }
             return nil
         }
     }
+}
 
-    private mutating func open(_ path: String, target: String?, isRotated: Bool) throws(SystemError) {
-        let file = try ReadableFile(path)
-        let status = try file.status()
-        // Rotated between the look at its name and the opening: it is tailed already.
-        guard files[Identity(status)] == nil else { return }
-        let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
-        let isOld = isFirstScan && startsAtEnd
-        // An input that starts at the ends of its files takes each as it finds it.
-        let looksForCopies = !once && !isOld
-        var same: [Checkpoints.Unclaimed] = []
-        for known in known where try isSame(file, status, known) { same.append(known) }
-        if let furthest = same.max(by: { $0.offset < $1.offset }) {
-            // Of one that was empty nothing is known: its inode may be a copy's by now, whatever the patterns say of that.
-            let isUnknown = furthest.entry.headSize == 0
-            if looksForCopies, isUnknown, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
-            // A copy that was finished has the entry of the file that it is of, and may have had one before.
-            for known in same where known.entry.id != furthest.entry.id { checkpoints.close(known.entry.id) }
-            return try begin(file, path, target: target, status, as: furthest, isRotated: isRotated)
-        }
-        for known in known { try finishCopy(of: known, target ?? path, status) }
-        // What only has the inode of a rotated file, or got its name since we looked, is nobody's that a pattern asks for.
-        guard !isRotated, files[Identity(status)] == nil else { return }
-        if looksForCopies, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
-        try begin(file, path, target: target, status, at: known.isEmpty && isOld ? status.size : 0, isRotated: false)
+/// Which paths an input asks for.
+struct PathPatterns {
+    let patterns: [Glob]
+    private let excludes: [Glob]
+
+    init(_ input: Configuration.Input) {
+        patterns = input.paths.map(Glob.init)
+        excludes = input.exclude.map(Glob.init)
     }
 
-    /// Whether a file is the one that an entry names: it has its head, and what stood where reading was.
-    private func isSame(
-        _ file: borrowing ReadableFile,
-        _ status: FileStatus,
-        _ known: Checkpoints.Unclaimed
-    ) throws(SystemError) -> Bool {
-        guard status.size >= known.offset else { return false }
-        guard known.entry.headSize > 0 else { return true }
-        return try FileMark(known.entry).fits(file, known.end)
-    }
+    func fit(_ path: String) -> Bool { patterns.contains { $0.matches(path) } && !exclude(path) }
 
-    /// The file of an entry was truncated, or is gone and its inode another's: what was not read of it may be in a copy.
-    private mutating func finishCopy(
-        of known: Checkpoints.Unclaimed,
-        _ path: String,
-        _ status: FileStatus
-    ) throws(SystemError) {
-        let entry = known.entry
-        counters.collectors.filesTruncated.add(1)
-        let before: Logger.Metadata = [
-            "path": "\(path)", "before": "\(entry.path)", "size": "\(status.size)", "offset": "\(entry.position)",
-        ]
-        let folder = Folder.parent(of: entry.path)
-        if let copy = Copies.find(of: FileMark(entry), known.end, in: folder, upTo: known.offset, notIn: files),
-            let rest = try? ReadableFile(copy), let size = try? rest.status()
-        {
-            log.notice(
-                "file was truncated while no agent ran, finishing its copy",
-                metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
-            )
-            try begin(rest, copy, target: nil, size, as: known, isRotated: true)
-        } else if packed.begin(entry.id, FileMark(entry), known.end, in: folder, known.offset) {
-            checkpoints.claim(entry.id)
-        } else {
-            log.warning(
-                entry.path != path
-                    ? "another file has the inode of one that is gone"
-                    : status.size < known.offset
-                        ? "file was truncated while no agent ran, reading it from its start"
-                        : "file has other content than before, reading it from its start",
-                metadata: before
-            )
-            checkpoints.close(entry.id)
-        }
-    }
+    func exclude(_ path: String) -> Bool { excludes.contains { $0.matches(path) } }
 
-    /// Goes on with a file of the last run, or of the last collector.
-    private mutating func begin(
-        _ file: consuming ReadableFile,
-        _ path: String,
-        target: String?,
-        _ status: FileStatus,
-        as known: Checkpoints.Unclaimed,
-        isRotated: Bool
-    ) throws(SystemError) {
-        checkpoints.claim(known.entry.id)
-        if known.entry.device != status.device || known.entry.inode != status.inode {
-            checkpoints.move(known.entry.id, to: path, device: status.device, inode: status.inode)
-        }
-        // The entry's own text of it, where it is the same.
-        let path = known.entry.path == path ? known.entry.path : path
-        let file = TailedFile(
-            source: known.entry.id,
-            file,
-            path: path,
-            status: status,
-            offset: known.offset,
-            mark: FileMark(known.entry)
-        )
-        file.findSkipped(input.onOversize, longest: input.maxRecord)
-        try begin(file, target: target, isRotated: isRotated)
-    }
+    /// Searches of everything, the last first.
+    func walks() -> [Glob.Walk] { patterns.reversed().map { $0.walk() } }
 
-    /// Begins to tail a file.
-    private mutating func begin(
-        _ file: consuming ReadableFile,
-        _ path: String,
-        target: String?,
-        _ status: FileStatus,
-        at offset: UInt64,
-        isRotated: Bool
-    ) throws(SystemError) {
-        let source = checkpoints.open(entry(of: path, status, at: offset))
-        let file = TailedFile(source: source, file, path: path, status: status, offset: offset)
-        try begin(file, target: target, isRotated: isRotated)
-    }
-
-    private func entry(of path: String, _ status: FileStatus, at offset: UInt64) -> Checkpoints.Entry {
-        .init(input: input.name, path: path, device: status.device, inode: status.inode, position: offset)
-    }
-
-    private mutating func begin(_ file: TailedFile, target: String?, isRotated: Bool) throws(SystemError) {
-        file.target = target
-        file.isRotated = isRotated
-        file.scan = scans
-        files[file.identity] = file
-        open.add(file)
-        ready.add(file)
-        copies.letGo(file.identity)
-        log.info(
-            "tailing file",
-            metadata: [
-                "path": "\(file.path)", "offset": "\(file.offset)", "size": "\(file.size)", "input": "\(input.name)",
-            ]
-        )
-        var sha = SHA256()
-        // What is known was compared with the file; since then it may have been truncated.
-        if file.offset > 0, checkpoints.lastEnd(of: file.source).size == 0 {
-            checkpoints.passed(file.source, file.end(&sha))
-        }
-        try file.describe(in: checkpoints)
-        copies.noteOpening(of: file)
-        count(files: files.count, behind: counted.behind)
-    }
-
-    /// Files of the last run that no pattern matches now: renamed while no agent ran, or gone.
-    ///
-    /// An entry is kept for a while if its file is not there: its file system may not be mounted yet.
-    private mutating func findMissing(_ listings: inout FolderListings) {
-        var missing: [UInt32] = []
-        for known in checkpoints.unclaimed(of: input.name) {
-            let entry = known.entry
-            // The configuration asks for it no more. What version 1 wrote has but its last name.
-            guard fits(entry.name) || entry.position > 0 && entry.end.size == 0 else {
-                missing.append(entry.id)
-                continue
-            }
-            let path = listings.path(of: entry.inode, in: Folder.parent(of: entry.path))
-            // Of an empty file nothing but the name is known, which rotation adds to.
-            guard let path, (try? FileStatus(of: path))?.device == entry.device,
-                entry.headSize > 0 || path.hasPrefix(entry.path)
-            else {
-                if packed.begin(entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset) {
-                    checkpoints.claim(entry.id)
-                    continue
-                }
-                if entry.missingSince == 0 {
-                    log.info(
-                        "file is gone since the last run",
-                        metadata: ["path": "\(entry.path)", "offset": "\(entry.position)"]
-                    )
-                }
-                missing.append(entry.id)
-                continue
-            }
-            // An inode is given again: only the same content makes it the same file.
-            do { try open(path, target: nil, isRotated: !fits(path)) } catch { faults.tell(entry.path, error.reason) }
-        }
-        packed.forgetTried(but: missing)
-        let expired = checkpoints.missing(missing)
-        if expired > 0 {
-            log.notice("forgot files that have been gone for long", metadata: ["files": "\(expired)"])
-        }
-    }
-
-    // MARK: reading
-
-    /// Makes a file ready for its turn; false if it cannot have it.
-    mutating func prepare(_ file: TailedFile) -> Bool {
-        guard files[file.identity] === file else { return false }
-        open.used(file)
-        do {
-            if !file.isOpen {
-                guard open.hasRoom() || Machine.descriptorLimit > open.count + 64 else {
-                    wait(for: file)
-                    return false
-                }
-                guard try reopen(file) else { return false }
-            }
-            if try !file.isUntouched() {
-                _ = try file.look()
-                restart(file)
-            }
-            return true
-        } catch {
-            if error.isNotFound, !file.isOpen {
-                var listings = FolderListings()
-                follow(file, &listings)
-            } else {
-                faults.tell(file.path, "\(error)")
-            }
-            return false
-        }
-    }
-
-    /// Opens a file that was closed; false if it is not there any more.
-    private mutating func reopen(_ file: TailedFile) throws(SystemError) -> Bool {
-        switch try file.open(checkpoints.lastEnd(of: file.source)) {
-        case .same: open.add(file)
-        case .rewritten:
-            open.add(file)
-            _ = try file.look()
-            restart(file)
-        case .other:
-            var listings = FolderListings()
-            follow(file, &listings)
-            return false
-        }
-        return true
-    }
-
-    /// Looks at a file that was read to its end; true if there is more.
-    mutating func lookAgain(_ file: TailedFile) throws(SystemError) -> Bool {
-        _ = try file.look()
-        if try file.isTruncated() {
-            restart(file)
-            ready.add(file)
-        }
-        try file.describe(in: checkpoints)
-        copies.noteOpening(of: file)
-        if file.isDeleted || file.isRotated && file.partial > 0 || file.hasPendingLines { wait(for: file) }
-        return !file.isCaughtUp
-    }
-
-    // MARK: truncation
-
-    /// The file was truncated: what stands there now is read from its start, and what was not read yet from a copy of it,
-    /// if `copytruncate` has left one.
-    private mutating func restart(_ file: TailedFile) {
-        counters.collectors.filesTruncated.add(1)
-        let (path, target, offset, identity) = (file.path, file.target, file.offset, file.identity)
-        let end = checkpoints.lastEnd(of: file.source)
-        if let copy = Copies.find(of: file.mark, end, in: file.folder, upTo: offset, notIn: files),
-            let rest = try? ReadableFile(copy), let status = try? rest.status()
-        {
-            // The old source goes on in the copy: positions mean the same bytes there. What was opened under its name is
-            // the new one; the name itself may be another file's by now.
-            let wasRotated = file.isRotated
-            open.remove(file)
-            files[identity] = nil
-            let truncated = file.goOn(in: rest, copy, status)
-            files[file.identity] = file
-            open.add(file)
-            ready.add(file)
-            checkpoints.move(file.source, to: copy, device: status.device, inode: status.inode)
-            log.notice(
-                "file was truncated, finishing its copy",
-                metadata: ["path": "\(path)", "copy": "\(copy)", "offset": "\(offset)", "size": "\(status.size)"]
-            )
-            do {
-                let now = try truncated.status()
-                let source = checkpoints.open(entry(of: path, now, at: 0))
-                let fresh = TailedFile(source: source, truncated, path: path, status: now)
-                try begin(fresh, target: target, isRotated: wasRotated)
-            } catch { faults.tell(path, "\(error)") }
-            return
-        }
-        let isInflated = packed.begin(file.source, file.mark, end, in: file.folder, offset)
-        let lost = !isInflated && file.most > offset ? file.most - offset : 0
-        counters.collectors.bytesLost.add(Int(lost))
-        log.warning(
-            "file was truncated, reading it from its start",
-            metadata: [
-                "path": "\(path)", "size": "\(file.size)", "offset": "\(offset)", "lost_at_least": "\(lost)",
-            ]
-        )
-        let source = file.source
-        defer { if !isInflated { checkpoints.close(source) } }
-        file.restart(
-            as: checkpoints.open(
-                .init(input: input.name, path: path, device: identity.device, inode: identity.inode, position: 0)
-            )
-        )
-        describe(file)
-    }
+    /// Searches of what is in a folder, or below it.
+    func walks(in folder: String) -> [Glob.Walk] { patterns.map { $0.walk(in: folder) } }
 }
