@@ -72,8 +72,8 @@ bench: deps
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
 	.venv/bin/python benchmarks/Datagrams/run.py
-	$(BUILD) --product syslog-benchmark
-	$(PYTHON) benchmarks/Syslog/run.py
+	$(BUILD) --product instruction-benchmark
+	$(PYTHON) benchmarks/Instructions/run.py
 
 # A thousand agents on one stream, simulated; writes benchmarks/results/fleet.*, which are committed.
 fleet: deps

@@ -51,7 +51,7 @@ let package = Package(
         ),
         .target(
             name: "Kinesis",
-            dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate", "CZlib"],
+            dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CZlib"],
             swiftSettings: strict
         ),
         .target(
@@ -70,11 +70,11 @@ let package = Package(
             swiftSettings: strict
         ),
 
-        // Run under callgrind by benchmarks/Syslog/run.py.
+        // Run under callgrind by benchmarks/Instructions/run.py.
         .executableTarget(
-            name: "syslog-benchmark",
-            dependencies: ["Agent", "Bytes"],
-            path: "benchmarks/Syslog",
+            name: "instruction-benchmark",
+            dependencies: ["Agent", "Kinesis", "Platform", "Bytes"],
+            path: "benchmarks/Instructions",
             exclude: ["run.py"],
             swiftSettings: strict
         ),
@@ -102,6 +102,7 @@ let package = Package(
             exclude: ["aggregate.proto"]
         ),
         .target(name: "CCRC32C", path: "Sources/C/CRC32C"),
+        .target(name: "CBase64", path: "Sources/C/Base64"),
         .target(name: "CText", path: "Sources/C/Text"),
         .target(name: "CTOML", path: "Sources/C/TOML"),
         .systemLibrary(
@@ -141,7 +142,7 @@ let package = Package(
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Seeded", "CCRC32C"], swiftSettings: strict),
         .testTarget(
             name: "KinesisTests",
-            dependencies: ["Kinesis", "Bytes", "CAggregate", "CProtobufC", "Seeded"],
+            dependencies: ["Kinesis", "Bytes", "CAggregate", "CBase64", "CProtobufC", "Seeded"],
             swiftSettings: strict
         ),
         .testTarget(name: "FleetTests", dependencies: ["Fleet"], swiftSettings: strict),
@@ -193,7 +194,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
         "Agent", "Platform", "Kinesis", "Bytes", "CText", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2",
         "COpenSSL",
         "CProtobufC",
-        "CAggregate", "CCRC32C",
+        "CAggregate", "CBase64", "CCRC32C",
     ]
     // Agent logs by swift-log; the other packages are not built.
     package.dependencies = package.dependencies.filter { dependency in

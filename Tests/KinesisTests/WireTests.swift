@@ -1,3 +1,4 @@
+import CBase64
 import Bytes
 import Kinesis
 import Seeded
@@ -222,6 +223,12 @@ import Testing
             let same = out.array == wanted
             #expect(same, random.note)
             #expect(Base64.size(of: count) == wanted.count)
+            let plain = unsafe [UInt8](unsafeUninitializedCapacity: wanted.count) { room, used in
+                unsafe bytes.withUnsafeBytes { unsafe cbase64_encode_portable($0.baseAddress, count, room.baseAddress) }
+                used = wanted.count
+            }
+            let isSame = plain == wanted
+            #expect(isSame, "without AVX2, \(random.note)")
             let back = Base64.decode(wanted.span) == bytes
             #expect(back, random.note)
         }

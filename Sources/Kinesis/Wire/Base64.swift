@@ -1,4 +1,4 @@
-internal import COpenSSL
+internal import CBase64
 public import Bytes
 
 /// Base64 with padding (RFC 4648), as JSON carries record data.
@@ -8,22 +8,10 @@ public enum Base64 {
 
     /// Appends `bytes` in base64.
     public static func encode(_ bytes: Span<UInt8>, to out: inout ByteWriter) {
-        // OpenSSL's block call writes a NUL behind its output and takes the count as an Int32.
-        var start = 0
-        while start < bytes.count {
-            let piece = bytes.extracting(start..<min(start + 3 << 20, bytes.count))
-            let size = size(of: piece.count)
-            unsafe out.append(upTo: size + 1) { room in
-                unsafe piece.withUnsafeBytes {
-                    _ = unsafe EVP_EncodeBlock(
-                        room.baseAddress!.assumingMemoryBound(to: UInt8.self),
-                        $0.baseAddress!.assumingMemoryBound(to: UInt8.self),
-                        Int32(piece.count)
-                    )
-                }
-                return size
-            }
-            start += piece.count
+        let size = size(of: bytes.count)
+        unsafe out.append(upTo: size) { room in
+            unsafe bytes.withUnsafeBytes { unsafe cbase64_encode($0.baseAddress, $0.count, room.baseAddress) }
+            return size
         }
     }
 

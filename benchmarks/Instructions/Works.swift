@@ -1,0 +1,301 @@
+import Agent
+import Bytes
+import Glibc
+import Kinesis
+import Platform
+
+/// Does a work so many times.
+///
+/// - Returns: the units done: records, aggregates, keys or calls; nil if there is no such work.
+func measure(_ work: String, rounds: Int) -> Int? {
+    switch work {
+    case "ring": ring(rounds)
+    case "key": partitionKeys(rounds)
+    case "lookup": lookups(rounds)
+    case "lines": lines(rounds)
+    case "keyed": keyed(rounds)
+    case "field": fields(rounds)
+    case "seal": digests(rounds)
+    case "pace": pacing(rounds)
+    case "cbor": bodies(.cbor, rounds)
+    case "json": bodies(.json, rounds)
+    case "sign": signatures(rounds)
+    case "deaggregate": deaggregation(rounds)
+    case "spool": spooling(rounds)
+    case "syslog-memchr", "syslog-memcpy", "syslog-raw", "syslog-host", "syslog-json": syslog(work, rounds)
+    default: nil
+    }
+}
+
+private let start = ContinuousClock.now
+
+private func map(_ count: Int) -> ShardMap {
+    let step = UInt128.max / UInt128(count)
+    let shards = (0..<count).map { number in
+        let (first, last) = (UInt128(number) * step, number == count - 1 ? .max : UInt128(number + 1) * step - 1)
+        return Shard(id: ShardID(number: UInt64(number)), range: HashKey(first)...HashKey(last))
+    }
+    guard let map = try? ShardMap(shards) else { fatalError("the shards hold every hash key") }
+    return map
+}
+
+/// An aggregator over so many shards, and where its aggregates go.
+private struct Packing: ~Copyable {
+    let pool = BufferPool(mostKept: 64 << 20)
+    var aggregator: Aggregator
+    var batcher: Batcher
+
+    init(_ placement: Aggregator.Placement, shards: Int) {
+        var limits = Batcher.Limits()
+        limits.shardShare = nil
+        batcher = Batcher(limits, map: map(shards), now: start)
+        aggregator = Aggregator(placement, .init(), map: map(shards), pool: pool, seed: 1)
+    }
+
+    /// Aggregates of 50 KiB, full of lines.
+    mutating func aggregates(_ count: Int) -> [SealedAggregate] {
+        let block = logLines(217, 550)
+        while batcher.count < count {
+            aggregator.take(lines: block.span, under: nil, source: 1, position: 0, receipt: start, into: &batcher)
+        }
+        return Array(batcher.takeAll().prefix(count))
+    }
+}
+
+/// Lines of so many bytes, the line end among them, that begin with a number.
+private func logLines(_ size: Int, _ count: Int) -> [UInt8] {
+    var lines: [UInt8] = []
+    for number in 0..<count {
+        let head = "\(1_000_000 + number) GET /api/v2/orders/\(number * 37) "
+        lines += head.utf8
+        for column in head.utf8.count..<size - 1 { lines.append(UInt8(97 + (column + number) % 26)) }
+        lines.append(10)
+    }
+    return lines
+}
+
+private func ring(_ rounds: Int) -> Int {
+    let ring = Ring(capacity: 1 << 20)
+    var writer = RingWriter(ring)
+    var reader = RingReader(ring)
+    let payload = [UInt8](repeating: 120, count: 235)
+    var taken = 0
+    for _ in 0..<rounds {
+        for _ in 0..<64 {
+            _ = writer.write(payload.span, as: RingEntry(kind: 0, source: 1, first: 0, end: 235))
+        }
+        writer.publish()
+        _ = reader.drain(128 << 10) { payload, _ in
+            taken += payload.count / 235
+            return true
+        }
+    }
+    return taken
+}
+
+private func partitionKeys(_ rounds: Int) -> Int {
+    let md5 = MD5()
+    let keys = (0..<64).map { Array("device-\(1000 + $0)-abcd".utf8) }
+    var sum: UInt128 = 0
+    for _ in 0..<rounds { for key in keys { sum &+= HashKey(partitionKey: key.span, md5).value } }
+    return sum == 0 ? 0 : rounds * keys.count
+}
+
+private func lookups(_ rounds: Int) -> Int {
+    let map = map(10_000)
+    var random = SplitMix64(seed: 1)
+    let hashes = (0..<256).map { _ in HashKey(UInt128(random.next()) << 64 | UInt128(random.next())) }
+    var sum = 0
+    for _ in 0..<rounds { for hash in hashes { sum += map.index(of: hash) } }
+    return sum == 0 ? 0 : rounds * hashes.count
+}
+
+private func lines(_ rounds: Int) -> Int {
+    var packing = Packing(.spread, shards: 4)
+    let block = logLines(217, 550)
+    var records = 0
+    for _ in 0..<rounds {
+        packing.aggregator.take(
+            lines: block.span,
+            under: nil,
+            source: 1,
+            position: 0,
+            receipt: start,
+            into: &packing.batcher
+        )
+        records += packing.aggregator.takeCounts().records
+        _ = packing.batcher.takeAll()
+    }
+    return records
+}
+
+/// 100-byte records of 1,000 keys.
+private func keyed(_ rounds: Int) -> Int {
+    var packing = Packing(.key, shards: 64)
+    var block: [UInt8] = []
+    for number in 0..<1000 {
+        let key = Array("device-\(number * 7919)".utf8)
+        for length in [100, key.count] { block += (0..<4).map { UInt8(truncatingIfNeeded: length >> ($0 * 8)) } }
+        block += key + [UInt8](repeating: 120, count: 100)
+    }
+    var records = 0
+    for _ in 0..<rounds {
+        packing.aggregator.take(keyed: block.span, source: 1, position: 0, receipt: start, into: &packing.batcher)
+        records += packing.aggregator.takeCounts().records
+        _ = packing.batcher.takeAll()
+    }
+    return records
+}
+
+/// JSON lines of which a field is the key, 1,000 of them.
+private func fields(_ rounds: Int) -> Int {
+    var packing = Packing(.field(JSONPointer("/id")!), shards: 64)
+    let block = (0..<1000).flatMap { number in
+        Array("{\"time\":\"2026-11-21T08:00:00Z\",\"id\":\"device-\(number * 7919)\",\"value\":\(number),".utf8)
+            + Array("\"text\":\"\(String(repeating: "x", count: 120))\"}\n".utf8)
+    }
+    var records = 0
+    for _ in 0..<rounds {
+        packing.aggregator.take(
+            lines: block.span,
+            under: nil,
+            source: 1,
+            position: 0,
+            receipt: start,
+            into: &packing.batcher
+        )
+        records += packing.aggregator.takeCounts().records
+        _ = packing.batcher.takeAll()
+    }
+    return records
+}
+
+/// The checksum of an aggregate of 50 KiB.
+private func digests(_ rounds: Int) -> Int {
+    let md5 = MD5()
+    let data = logLines(217, 235)
+    var sum = 0
+    for _ in 0..<rounds { sum += Int(md5.sum(of: data.span)[0]) }
+    return sum == 0 ? 0 : rounds
+}
+
+/// Aggregates for 64 shards through the batcher, calls and answers.
+private func pacing(_ rounds: Int) -> Int {
+    var packing = Packing(.spread, shards: 64)
+    let aggregates = packing.aggregates(256)
+    var batcher = Batcher(.init(), map: map(64), now: start)
+    var (now, taken) = (start, 0)
+    for _ in 0..<rounds {
+        for (index, aggregate) in aggregates.enumerated() { batcher.add(aggregate, to: index % 64) }
+        while batcher.count > 0 {
+            now += .milliseconds(20)
+            let call = batcher.next(now: now, flush: false)
+            taken += call.count
+            for aggregate in call {
+                batcher.decided(aggregate)
+                batcher.succeeded(batcher.map.index(of: aggregate.hashes.lowerBound), now: now)
+            }
+        }
+    }
+    return taken
+}
+
+/// Bodies of calls of 20 aggregates.
+private func bodies(_ format: WireFormat, _ rounds: Int) -> Int {
+    var packing = Packing(.spread, shards: 4)
+    let aggregates = packing.aggregates(20)
+    var heads = ByteWriter(capacity: 1 << 20)
+    var pieces: [PutRecords.Piece] = []
+    var bytes = 0
+    for _ in 0..<rounds {
+        bytes += PutRecords.write(aggregates, to: .name("logs"), as: format, heads: &heads, pieces: &pieces)
+    }
+    return bytes == 0 ? 0 : rounds * aggregates.count
+}
+
+private func signatures(_ rounds: Int) -> Int {
+    let keys = Credentials(
+        accessKeyID: "AKIAIOSFODNN7EXAMPLE",
+        secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    )
+    var signature = SigV4(credentials: keys, region: "eu-central-1")
+    let time = SigningTime(unixSeconds: 1_795_276_800)
+    let headers = [
+        ("Host", "kinesis.eu-central-1.amazonaws.com"), ("Content-Type", "application/x-amz-cbor-1.1"),
+        ("X-Amz-Date", time.text), ("X-Amz-Target", "Kinesis_20131202.PutRecords"),
+    ]
+    let hash = String(repeating: "0", count: 64)
+    var bytes = 0
+    for _ in 0..<rounds {
+        let request = SigV4.Request(headers: headers, bodyHash: hash)
+        bytes += signature.authorization(for: request, at: time).utf8.count
+    }
+    return bytes == 0 ? 0 : rounds
+}
+
+private func deaggregation(_ rounds: Int) -> Int {
+    var packing = Packing(.spread, shards: 4)
+    let aggregate = packing.aggregates(1)[0]
+    let deaggregator = Deaggregator()
+    return (0..<rounds).reduce(0) { sum, _ in
+        sum + (aggregate.withData { deaggregator.userRecords(of: $0) }?.count ?? 0)
+    }
+}
+
+/// Aggregates appended to the spool; the kernel's part is not counted.
+private func spooling(_ rounds: Int) -> Int {
+    var packing = Packing(.spread, shards: 4)
+    let aggregate = packing.aggregates(1)[0]
+    let origin = SpoolRecord.Origin(input: "app", source: 1, first: 0, end: 50_000, records: aggregate.recordCount)
+    let folder = "/tmp/penstock-instructions-\(Machine.processNumber)"
+    defer {
+        for entry in (try? Folder.entries(of: folder)) ?? [] { try? Folder.remove(Folder.joined(folder, entry.name)) }
+        unsafe _ = rmdir(folder)
+    }
+    do {
+        let store = try SpoolStore(folder, .init(maxSize: 1 << 40, keepFree: 0))
+        let record = SpoolRecord(aggregate, origins: [origin], milliseconds: 1_795_276_800_000)
+        for _ in 0..<rounds {
+            _ = try unsafe store.append(record, aggregate.unsafeData, isHeld: false, milliseconds: 0)
+        }
+        try store.closeActive()
+    } catch { fatalError("the spool in \(folder) cannot be written: \(error)") }
+    return rounds
+}
+
+/// A syslog message, from standard input.
+private func syslog(_ work: String, _ rounds: Int) -> Int {
+    let line = Array((readLine() ?? "").utf8)
+    let message = line.span
+    let out = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+    defer { unsafe out.deallocate() }
+    var sum = 0
+    switch work {
+    case "syslog-memchr":
+        // Another each time, or the compiler would search once.
+        let needles: [Int32] = [10, 13]
+        for round in 0..<rounds {
+            let needle = needles[round & 1]
+            sum &+= unsafe message.withUnsafeBytes { unsafe memchr($0.baseAddress!, needle, $0.count) == nil ? 1 : 0 }
+        }
+    case "syslog-memcpy":
+        for _ in 0..<rounds {
+            unsafe message.withUnsafeBytes { unsafe _ = memcpy(out.baseAddress!, $0.baseAddress!, $0.count) }
+        }
+    case "syslog-raw":
+        var reader = SyslogReader()
+        for _ in 0..<rounds { sum &+= reader.isParsed(message) ? 1 : 0 }
+    case "syslog-host":
+        var reader = SyslogReader()
+        for _ in 0..<rounds { sum &+= reader.host(message).host.range.count }
+    default:
+        var writer = SyslogObjectWriter()
+        let peer = Array("192.0.2.17".utf8)
+        for round in 0..<rounds {
+            // As at 100,000 messages a second.
+            let received = 1_791_762_855_000_000_000 + Int64(round) * 10_000
+            sum &+= unsafe writer.write(message, peer: peer.span, received: received, zone: 3600, into: out).count
+        }
+    }
+    return sum == .min ? 0 : rounds
+}
