@@ -51,7 +51,7 @@ let package = Package(
         ),
         .target(
             name: "Kinesis",
-            dependencies: ["Bytes", "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CZlib"],
+            dependencies: ["Bytes", "COpenSSL", "CMD5", "CProtobufC", "CAggregate", "CBase64", "CZlib"],
             swiftSettings: strict
         ),
         .target(
@@ -103,6 +103,7 @@ let package = Package(
         ),
         .target(name: "CCRC32C", path: "Sources/C/CRC32C"),
         .target(name: "CBase64", path: "Sources/C/Base64"),
+        .target(name: "CMD5", path: "Sources/C/MD5", exclude: ["kernel.inc"]),
         .target(name: "CText", path: "Sources/C/Text"),
         .target(name: "CTOML", path: "Sources/C/TOML"),
         .systemLibrary(
@@ -142,7 +143,9 @@ let package = Package(
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Seeded", "CCRC32C"], swiftSettings: strict),
         .testTarget(
             name: "KinesisTests",
-            dependencies: ["Kinesis", "Bytes", "CAggregate", "CBase64", "CProtobufC", "Seeded"],
+            dependencies: [
+                "Kinesis", "Bytes", "CAggregate", "CBase64", "CMD5", "COpenSSL", "CProtobufC", "Seeded",
+            ],
             swiftSettings: strict
         ),
         .testTarget(name: "FleetTests", dependencies: ["Fleet"], swiftSettings: strict),
@@ -192,9 +195,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
         "Agent", "Platform", "Kinesis", "Bytes", "CText", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2",
-        "COpenSSL",
-        "CProtobufC",
-        "CAggregate", "CBase64", "CCRC32C",
+        "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CCRC32C", "CMD5",
     ]
     // Agent logs by swift-log; the other packages are not built.
     package.dependencies = package.dependencies.filter { dependency in

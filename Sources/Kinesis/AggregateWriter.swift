@@ -197,7 +197,7 @@ public struct AggregateWriter: ~Copyable {
     }
 
     /// Ends the aggregate and starts the next; nil when it is empty.
-    public mutating func seal(_ md5: borrowing MD5) -> SealedAggregate? {
+    public mutating func seal() -> SealedAggregate? {
         guard !isEmpty, let key = firstKey.take() else { return nil }
         var bytes = PooledBytes(emptyFrom: pool)
         swap(&bytes, &memory)
@@ -205,11 +205,12 @@ public struct AggregateWriter: ~Copyable {
         if recordCount == 1 {
             data = firstPayload
         } else {
-            data = writeEnds(into: &bytes, md5)
+            data = writeFront(into: &bytes)
         }
         let sealed = SealedAggregate(
             bytes: bytes,
             data: data,
+            owesChecksum: recordCount > 1,
             recordCount: recordCount,
             userBytes: userBytes,
             key: SealedAggregate.Key(
@@ -230,8 +231,8 @@ public struct AggregateWriter: ~Copyable {
         return sealed
     }
 
-    /// Writes the magic and the key tables right before the records and the checksum behind them.
-    private mutating func writeEnds(into bytes: inout PooledBytes, _ md5: borrowing MD5) -> Range<Int> {
+    /// Writes the magic and the key tables right before the records; the checksum's place behind them is left.
+    private mutating func writeFront(into bytes: inout PooledBytes) -> Range<Int> {
         let tables = partitionKeys.encoded.count + explicitHashKeys.encoded.count
         let missing = max(0, Self.magic.count + tables - Self.headroom)
         if missing > 0 {
@@ -254,8 +255,6 @@ public struct AggregateWriter: ~Copyable {
             unsafe at.copyMemory(from: encoded.baseAddress!, byteCount: encoded.count)
             unsafe at += encoded.count
         }
-        let sum = bytes.withBytes(start + Self.magic.count..<end) { md5.sum(of: $0) }
-        unsafe (bytes.base + end).storeBytes(of: sum, as: InlineArray<16, UInt8>.self)
         return start..<end + Self.checksumSize
     }
 }

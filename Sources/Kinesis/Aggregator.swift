@@ -340,7 +340,7 @@ public struct Aggregator: ~Copyable {
     }
 
     private mutating func seal(_ shard: Int, _ batcher: inout Batcher) {
-        guard let aggregate = writers[shard].seal(md5) else { return }
+        guard let aggregate = writers[shard].seal() else { return }
         open.remove(shard)
         batcher.add(aggregate, to: shard)
     }
@@ -414,7 +414,7 @@ public struct Aggregator: ~Copyable {
         if placement == .spread, refusal != .unanswered {
             for (place, (_, aggregate)) in placed.enumerated() {
                 let shard = spread.next(batcher, now: now)
-                guard let after = aggregate.moved(to: shardKeys[shard].hash, md5, pool: pool) else { continue }
+                guard let after = aggregate.moved(to: shardKeys[shard].hash, pool: pool) else { continue }
                 moved.append((aggregate, after))
                 placed[place] = (shard, after)
             }
@@ -445,11 +445,11 @@ public struct Aggregator: ~Copyable {
                     ? RecordKey(partitionKey: user.partitionKey, md5)
                     : RecordKey(partitionKey: user.partitionKey, explicit: user.hashKey(md5))
                 if !writer.append(user.data.span, under: key, from: none, receipt: aggregate.firstReceipt) {
-                    if let full = writer.seal(md5) { pieces.append((full, shard)) }
+                    if let full = writer.seal() { pieces.append((full, shard)) }
                     _ = writer.append(user.data.span, under: key, from: none, receipt: aggregate.firstReceipt)
                 }
             }
-            if let last = writer.seal(md5) { pieces.append((last, shard)) }
+            if let last = writer.seal() { pieces.append((last, shard)) }
         }
         // Several generations of regrouping settle the first.
         aggregate.origin.unsettled += pieces.count - 1

@@ -1,36 +1,26 @@
+internal import CMD5
 internal import COpenSSL
 
-// One message at a time, by OpenSSL. Each value keeps one context, so that hashing allocates nothing.
-
-/// MD5 sums, for hash keys and aggregates.
+/// MD5 sums, for hash keys.
 @safe
 public struct MD5: ~Copyable {
-    private let context: OpaquePointer
-    private let method: OpaquePointer
-
-    public init() {
-        unsafe context = EVP_MD_CTX_new()
-        // Fetched once: each implicit fetch costs more than the sum of a short key.
-        unsafe method = EVP_MD_fetch(nil, "MD5", nil)
-    }
-
-    deinit {
-        unsafe EVP_MD_CTX_free(context)
-        unsafe EVP_MD_free(method)
-    }
+    public init() {}
 
     /// The 16 bytes of the sum of `bytes`.
     public func sum(of bytes: Span<UInt8>) -> InlineArray<16, UInt8> {
         var sum = InlineArray<16, UInt8>(repeating: 0)
+        var out = sum.mutableSpan
         unsafe bytes.withUnsafeBytes { input in
-            unsafe EVP_DigestInit_ex2(context, method, nil)
-            unsafe EVP_DigestUpdate(context, input.baseAddress, input.count)
-            var out = sum.mutableSpan
-            unsafe out.withUnsafeMutableBufferPointer { unsafe _ = EVP_DigestFinal_ex(context, $0.baseAddress, nil) }
+            unsafe out.withUnsafeMutableBufferPointer { out in
+                var message = unsafe cmd5_message(bytes: input.baseAddress, count: input.count, sum: out.baseAddress)
+                unsafe cmd5_sums(&message, 1, cmd5_one)
+            }
         }
         return sum
     }
 }
+
+// By OpenSSL. Each value keeps one context, so that hashing allocates nothing.
 
 /// SHA-256 over pieces: `update` any number of times, then `finish`, which makes it ready for the next.
 @safe

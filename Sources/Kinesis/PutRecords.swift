@@ -22,6 +22,7 @@ public enum PutRecords {
         heads: inout ByteWriter,
         pieces: inout [Piece]
     ) -> Int {
+        SealedAggregate.writeChecksums(of: records)
         heads.clear(keeping: 4 << 20)
         pieces.removeAll(keepingCapacity: true)
         return switch format {

@@ -1,4 +1,5 @@
 public import Bytes
+internal import CMD5
 
 // Concurrency: belongs to its lane's thread, like the pool its memory comes from.
 
@@ -7,6 +8,8 @@ public import Bytes
 public final class SealedAggregate {
     private let bytes: PooledBytes
     private let data: Range<Int>
+    /// Whether the place for the checksum, behind the protobuf of an aggregate, is empty.
+    private var owesChecksum: Bool
     public let recordCount: Int
     /// Bytes of the user records, without framing and keys.
     public let userBytes: Int
@@ -58,7 +61,7 @@ public final class SealedAggregate {
     /// A block of records needs no change but that of the key: it is one record to Kinesis.
     ///
     /// A new one, because a copy of this one's memory may be on its way to the disk. It settles what this would have.
-    package func moved(to hash: HashKey, _ md5: borrowing MD5, pool: BufferPool) -> SealedAggregate? {
+    package func moved(to hash: HashKey, pool: BufferPool) -> SealedAggregate? {
         guard let place = key.explicitHashKey, hashes == place...place else { return nil }
         var (front, newFront): ([UInt8], [UInt8]) = ([], [])
         let isPlain = recordCount == 1 || withData { $0.count > 2 && $0[0] == 0x1f && $0[1] == 0x8b }
@@ -81,14 +84,10 @@ public final class SealedAggregate {
             from: bytes.base + data.lowerBound + front.count,
             byteCount: data.count - front.count
         )
-        if !isPlain {
-            let end = count - AggregateWriter.checksumSize
-            let sum = copy.withBytes(AggregateWriter.magic.count..<end) { md5.sum(of: $0) }
-            unsafe (copy.base + end).storeBytes(of: sum, as: InlineArray<16, UInt8>.self)
-        }
         let moved = SealedAggregate(
             bytes: copy,
             data: 0..<count,
+            owesChecksum: !isPlain,
             recordCount: recordCount,
             userBytes: userBytes,
             key: Key(partitionKey: key.partitionKey, explicitHashKey: hash),
@@ -125,6 +124,7 @@ public final class SealedAggregate {
     init(
         bytes: consuming PooledBytes,
         data: Range<Int>,
+        owesChecksum: Bool = false,
         recordCount: Int,
         userBytes: Int,
         key: Key,
@@ -134,6 +134,7 @@ public final class SealedAggregate {
         isBacklog: Bool = false
     ) {
         self.bytes = bytes
+        self.owesChecksum = owesChecksum
         (self.data, self.recordCount, self.userBytes, self.key) = (data, recordCount, userBytes, key)
         (self.hashes, self.firstReceipt, self.isBacklog) = (hashes, firstReceipt, isBacklog)
         self.origin = origin
@@ -201,17 +202,42 @@ public final class SealedAggregate {
     /// Bytes of memory it holds.
     public var footprint: Int { bytes.capacity }
 
+    /// Writes the checksums that are still owed, side by side: many cost little more than one.
+    ///
+    /// For who is about to read many; whoever reads one finds it whole in any case.
+    package static func writeChecksums(of aggregates: some Collection<SealedAggregate>) {
+        let owing = aggregates.reduce(0) { $0 + ($1.owesChecksum ? 1 : 0) }
+        guard owing > 0 else { return }
+        unsafe withUnsafeTemporaryAllocation(of: cmd5_message.self, capacity: owing) { messages in
+            var count = 0
+            for aggregate in aggregates where aggregate.owesChecksum {
+                let first = aggregate.data.lowerBound + AggregateWriter.magic.count
+                let end = aggregate.data.upperBound - AggregateWriter.checksumSize
+                let base = unsafe aggregate.bytes.base
+                unsafe messages.initializeElement(
+                    at: count,
+                    to: cmd5_message(bytes: base + first, count: end - first, sum: base + end)
+                )
+                aggregate.owesChecksum = false
+                count += 1
+            }
+            unsafe cmd5_sums(messages.baseAddress, count, cmd5_best())
+        }
+    }
+
     /// Lends the data: what goes into the Kinesis record.
     public func withData<Result, Failure: Error>(
         _ body: (Span<UInt8>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        try bytes.withBytes(data, body)
+        Self.writeChecksums(of: CollectionOfOne(self))
+        return try bytes.withBytes(data, body)
     }
 
     /// The data's memory, which stays where it is as long as this object lives: for a call that sends it in place.
     @unsafe
     public var unsafeData: UnsafeRawBufferPointer {
-        unsafe UnsafeRawBufferPointer(start: bytes.base + data.lowerBound, count: data.count)
+        Self.writeChecksums(of: CollectionOfOne(self))
+        return unsafe UnsafeRawBufferPointer(start: bytes.base + data.lowerBound, count: data.count)
     }
 }
 

@@ -93,5 +93,5 @@ struct ShardWriter: ~Copyable {
     }
 
     /// Ends it and starts the next; nil when it is empty.
-    mutating func seal(_ md5: borrowing MD5) -> SealedAggregate? { isBlock ? block.seal() : aggregate.seal(md5) }
+    mutating func seal() -> SealedAggregate? { isBlock ? block.seal() : aggregate.seal() }
 }

@@ -119,7 +119,7 @@ import Testing
             let key = RecordKey(partitionKey: [97], explicit: .lowest)
             let run = Run(source: source, first: 0, end: 9)
             check(writer.append([1, 2, 3].span, under: key, from: run, receipt: .now))
-            let aggregate = writer.seal(MD5())!
+            let aggregate = writer.seal()!
             let location = SpoolLocation(segment: 1, offset: UInt64(64 + 8 * number))
             settlement.copied(aggregate, at: location, isSafe: true)
             aggregates.append(aggregate)

@@ -4,14 +4,7 @@ import Seeded
 import Testing
 
 @Suite struct AggregateWriterTests {
-    let md5 = MD5Box()
-
-    /// A class, so that a suite, which is copied, can hold the sum's context.
-    final class MD5Box {
-        let value = MD5()
-
-        func key(_ text: String) -> RecordKey { RecordKey(partitionKey: Array(text.utf8), value) }
-    }
+    func plainKey(_ text: String) -> RecordKey { RecordKey(partitionKey: Array(text.utf8), MD5()) }
 
     /// What one writer was given since its last seal.
     struct Content {
@@ -50,7 +43,7 @@ import Testing
             if !condition { Issue.record("\(what); \(note)", sourceLocation: location) }
         }
         let size = writer.size
-        let sealed = writer.seal(md5.value)
+        let sealed = writer.seal()
         expect(writer.isEmpty && writer.recordCount == 0 && writer.firstReceipt == nil, "a sealed writer is empty")
         guard let sealed, let key = content.firstKey else {
             return expect(sealed == nil && content.records.isEmpty, "nothing seals to nil alone")
@@ -79,7 +72,7 @@ import Testing
     func keys(_ count: Int, explicit: Bool, _ random: inout Random) -> [RecordKey] {
         (0..<count).map { index in
             let text = "\(index)" + String(repeating: "k", count: random.below(random.oneIn(8) ? 250 : 20))
-            guard explicit else { return md5.key(text) }
+            guard explicit else { return plainKey(text) }
             // Some share a partition key, some a hash key.
             let hash = HashKey(UInt128(random.next()) << UInt128(random.below(65)))
             return RecordKey(partitionKey: Array((random.oneIn(3) ? "same" : text).utf8), explicit: hash)
@@ -230,17 +223,17 @@ import Testing
     @Test func `a record above the limit travels alone and plain, and the next aggregate is of the usual size`() {
         let pool = BufferPool(mostKept: 1 << 22)
         var writer = AggregateWriter(maxSize: 1000, pool: pool)
-        let key = md5.key("k")
+        let key = plainKey("k")
         let run = Run(source: 0, first: 0, end: 1_000_001)
         let large = [UInt8](repeating: 1, count: 1_000_000)
         var taken = writer.append(large.span, under: key, from: run, receipt: .now)
         #expect(taken)
         taken = writer.append([7].span, under: key, from: run, receipt: .now)
         #expect(!taken)
-        let sealed = writer.seal(md5.value)
+        let sealed = writer.seal()
         #expect(sealed?.array == large)
         _ = writer.append([1].span, under: key, from: run, receipt: .now)
-        let next = writer.seal(md5.value)
+        let next = writer.seal()
         #expect(next.map { $0.footprint < 20_000 } == true)
     }
 
@@ -248,7 +241,7 @@ import Testing
         var random = Random()
         let pool = BufferPool(mostKept: 1 << 20)
         var writer = AggregateWriter(maxSize: 2000, pool: pool, keepsTables: false)
-        let key = md5.key("k")
+        let key = plainKey("k")
         var held: [(SealedAggregate, [UserRecord])] = []
         let deaggregator = Deaggregator()
         for _ in 0..<500 {
@@ -259,7 +252,7 @@ import Testing
                 guard writer.append(data.span, under: key, from: run, receipt: .now) else { break }
                 records.append(UserRecord(partitionKey: key.partitionKey, data: data))
             }
-            if let sealed = writer.seal(md5.value) { held.append((sealed, records)) }
+            if let sealed = writer.seal() { held.append((sealed, records)) }
             if held.count > 20 { held.remove(at: random.below(20)) }
             let (sealed, wanted) = held[random.below(held.count)]
             let found = sealed.withData { deaggregator.userRecords(of: $0) }

@@ -13,7 +13,7 @@ import Testing
             from: Run(source: 1, first: UInt64(number), end: UInt64(number) + 1),
             receipt: receipt
         )
-        return writer.seal(MD5())!
+        return writer.seal()!
     }
 
     static func map(_ count: Int) throws -> ShardMap {

@@ -67,7 +67,7 @@ struct GoldenAggregateTests {
                 )
                 #expect(taken)
             }
-            let sealed = writer.seal(md5)
+            let sealed = writer.seal()
             #expect(sealed?.array == (try data(vector)), "\(vector["name"]?.string ?? "")")
             #expect(sealed?.key.partitionKey == [97])
         }

@@ -266,11 +266,11 @@ private final class Sender {
             let key = RecordKey(partitionKey: Array(text.utf8), md5)
             _ = inner.append(Array(text.utf8).span, under: key, from: run, receipt: now)
         }
-        let data = inner.seal(md5)!.withData { Array($0) }
+        let data = inner.seal()!.withData { Array($0) }
         var outer = AggregateWriter(maxSize: 1000, pool: BufferPool(mostKept: 0))
         let key = RecordKey(partitionKey: [1], md5)
         _ = outer.append(data.span, under: key, from: run, receipt: now)
-        let sealed = outer.seal(md5)!
+        let sealed = outer.seal()!
         let aggregator = Aggregator(
             .spread,
             .init(),

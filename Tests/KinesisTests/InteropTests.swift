@@ -95,7 +95,7 @@ import Testing
                 let hash = explicit ? key.explicitHashKey : nil
                 records.append(UserRecord(partitionKey: key.partitionKey, explicitHashKey: hash, data: data))
             }
-            let sealed = writer.seal(md5)!
+            let sealed = writer.seal()!
             lines.append(sealed.array.hex)
             wanted.append(line(records))
         }

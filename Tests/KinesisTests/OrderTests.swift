@@ -20,7 +20,7 @@ import Testing
             from: Run(source: UInt32(key), first: UInt64(number), end: UInt64(number) + 1),
             receipt: now
         )
-        return writer.seal(MD5())!
+        return writer.seal()!
     }
 
     /// The key and number of a record.

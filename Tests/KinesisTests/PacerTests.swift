@@ -286,14 +286,14 @@ import Testing
                 let run = Run(source: 1, first: 0, end: 1)
                 _ = writer.append([1, 2, 3].span, under: key, from: run, receipt: now)
             }
-            placed.append(writer.seal(MD5())!)
+            placed.append(writer.seal()!)
         }
         var writer = AggregateWriter(maxSize: 1000, pool: pool)
         for hash in [HashKey.lowest, HashKey(1)] {
             let key = RecordKey(partitionKey: [97], explicit: hash)
             _ = writer.append([1].span, under: key, from: Run(source: 1, first: 0, end: 1), receipt: now)
         }
-        placed.append(writer.seal(MD5())!)
+        placed.append(writer.seal()!)
         let (moved, homeless) = aggregator.putBack(
             placed,
             because: .throttled,

@@ -65,7 +65,7 @@ import Testing
                     let data = random.bytes(random.below(random.oneIn(10) ? 30_000 : 100))
                     _ = writer.append(data.span, under: key, from: Run(source: 0, first: 0, end: 1), receipt: .now)
                 }
-                return writer.seal(md5)!
+                return writer.seal()!
             }
             let size = PutRecords.write(records, to: stream, as: format, heads: &heads, pieces: &pieces)
             var body: [UInt8] = []

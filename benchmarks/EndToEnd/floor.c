@@ -1,8 +1,8 @@
-// The least work that ships a file of lines as KPL aggregates: split, frame, one MD5 an aggregate, one SHA-256 a call, write.
-//   cc -O3 -o floor floor.c -lcrypto && ./floor PORT FILE STREAM
+// The least work that ships a file of lines as KPL aggregates: split, frame, MD5 sums side by side, one SHA-256 a call, write.
+//   clang -O3 -I../../Sources/C/MD5/include -o floor floor.c ../../Sources/C/MD5/md5.c -lcrypto && ./floor PORT FILE STREAM
 // One thread, one connection, CBOR. No checkpoints, limits, retries or placement: no agent can do less with the same libraries.
-// (Many MD5 sums side by side would be less still; the agent does not do that yet either.)
 #define _GNU_SOURCE
+#include <CMD5.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -65,11 +65,12 @@ int main(int argc, char **argv) {
     struct sockaddr_in address = {AF_INET, htons(atoi(argv[1])), {htonl(INADDR_LOOPBACK)}};
     if (connect(connection, (void *)&address, sizeof address)) { perror("connect"); return 1; }
     static uint8_t data[RECORDS][AGGREGATE + 64], heads[RECORDS][96], prefix[128];
-    EVP_MD *md5 = EVP_MD_fetch(0, "MD5", 0), *sha = EVP_MD_fetch(0, "SHA256", 0);
-    EVP_MD_CTX *sum = EVP_MD_CTX_new(), *body = EVP_MD_CTX_new();
+    EVP_MD *sha = EVP_MD_fetch(0, "SHA256", 0);
+    EVP_MD_CTX *body = EVP_MD_CTX_new();
     long lines = 0;
     while (at < end) {
         struct iovec v[2 + 2 * RECORDS];
+        struct cmd5_message sums[RECORDS];
         int records = 0, pieces = 2;
         size_t total = 0;
         while (at < end && records < RECORDS - 1) {
@@ -91,9 +92,7 @@ int main(int argc, char **argv) {
                 at += size + 1;
                 lines++;
             }
-            EVP_DigestInit_ex2(sum, md5, 0);
-            EVP_DigestUpdate(sum, data[records] + 4, out - data[records] - 4);
-            EVP_DigestFinal_ex(sum, out, 0);
+            sums[records] = (struct cmd5_message){data[records] + 4, out - data[records] - 4, out};
             out += 16;
             uint8_t *head = heads[records];
             *head++ = 0xa3;
@@ -105,6 +104,7 @@ int main(int argc, char **argv) {
             v[pieces++] = (struct iovec){data[records], out - data[records]};
             records++;
         }
+        cmd5_sums(sums, records, cmd5_best());
         uint8_t *out = prefix;
         *out++ = 0xa2;
         out = text(text(text(out, "StreamName"), argv[3]), "Records");

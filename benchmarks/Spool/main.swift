@@ -22,7 +22,7 @@ while true {
     guard writer.append(line.span, under: key, from: run, receipt: .now) else { break }
     number += 1
 }
-let aggregate = writer.seal(MD5())!
+let aggregate = writer.seal()!
 let origin = SpoolRecord.Origin(input: "app", source: 1, first: 0, end: number, records: Int(number))
 let record = SpoolRecord(aggregate, origins: [origin], milliseconds: Machine.wallMilliseconds())
 let count = (mebibytes << 20) / aggregate.dataCount

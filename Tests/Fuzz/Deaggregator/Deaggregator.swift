@@ -26,7 +26,7 @@ func check(_ data: [UInt8], _ md5: borrowing MD5) {
         precondition(writer.append(record.data.span, under: key, from: run, receipt: .now), "no room")
         precondition(writer.size == size, "another size than foretold")
     }
-    let sealed = writer.seal(md5)!
+    let sealed = writer.seal()!
     let again = sealed.withData { deaggregator.userRecords(of: $0) }
     if records.count == 1 {
         let plain = sealed.withData { span in span.indices.map { span[$0] } }

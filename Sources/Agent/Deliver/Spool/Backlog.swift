@@ -108,6 +108,7 @@ final class Backlog {
     /// - Parameter isHeld: they are sent from memory as well; otherwise the spool has them from now on.
     private func write(_ aggregates: [SealedAggregate], isHeld: Bool) {
         let milliseconds = Machine.wallMilliseconds()
+        SealedAggregate.writeChecksums(of: aggregates)
         spool.write(
             aggregates.map { aggregate in
                 nextToken += 1
