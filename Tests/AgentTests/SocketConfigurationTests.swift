@@ -26,7 +26,7 @@ import Testing
             let address = try Self.address("0.0.0.0:514")
             #expect(socket.rules.rawValue == type && socket.listen == [.udp(address)])
             #expect(socket.framing == .auto && socket.format == .raw)
-            #expect(socket.receiveBuffer == 8 << 20 && socket.readers == 1 && socket.gather == .microseconds(200))
+            #expect(socket.receiveBuffer == 8 << 20 && socket.readers == 1 && socket.gather == .milliseconds(1))
             #expect(socket.unixgramFull == .milliseconds(100))
             #expect(socket.maxConnections == 10_000 && socket.idleTimeout == .seconds(600))
             #expect(socket.handshakeTimeout == .seconds(10))
@@ -48,7 +48,7 @@ import Testing
                 format = "json"
                 receive_buffer = "1MiB"
                 readers = 4
-                gather = "1ms"
+                gather = "2ms"
                 unixgram_full = "wait"
                 max_connections = 7
                 idle_timeout = "1m"
@@ -69,7 +69,7 @@ import Testing
             .tls(try Self.address("[::1]:6514")), .unix("/run/a"), .unixgram("/dev/log"),
         ]
         (expected.framing, expected.format, expected.receiveBuffer) = (.octetCounting, .json, 1 << 20)
-        (expected.readers, expected.gather, expected.unixgramFull) = (4, .milliseconds(1), nil)
+        (expected.readers, expected.gather, expected.unixgramFull) = (4, .milliseconds(2), nil)
         (expected.maxConnections, expected.idleTimeout) = (7, .seconds(60))
         expected.handshakeTimeout = .seconds(1)
         (expected.tlsCertificate, expected.tlsKey, expected.tlsClientCA) = ("/c", "/k", "/a")

@@ -11,8 +11,8 @@ extension Configuration {
         public var receiveBuffer = 8 << 20
         /// Sockets, and threads, for each UDP address.
         public var readers = 1
-        /// How long to wait after a wake-up, so that one call brings many datagrams.
-        public var gather: Duration = .microseconds(200)
+        /// How long to wait at most before datagrams are read, so that one call brings many.
+        public var gather: Duration = .milliseconds(1)
         /// How long a full agent holds back the senders of Unix datagrams before it drops; nil: it never drops.
         public var unixgramFull: Duration? = .milliseconds(100)
         public var maxConnections = 10_000

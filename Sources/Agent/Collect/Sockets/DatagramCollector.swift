@@ -20,13 +20,18 @@ package struct DatagramCollector: ~Copyable {
     private var sources: [DatagramSource] = []
     private var reader: DatagramReader
     private var poll: PollSet
+    private var gather: Gather
+    /// What the lane was not told of yet, and when it was told last.
+    private var isUntold = false
+    private var told = ContinuousClock.now
     /// Addresses that could not be had yet.
     private var missing: [Configuration.Listen]
 
     /// Calls for one socket before the next has its turn.
     private static let turn = 16
-    /// Datagrams that came together which make it likely that more will, soon.
-    private static let crowd = 8
+    /// Bytes in the ring for which a sleeping lane is woken at once, and how long fewer may wait while more come.
+    private static let worthWaking = 64 << 10
+    private static let announcePeriod: Duration = .milliseconds(2)
     /// How long to leave an address alone that could not be had, and a socket whose calls fail.
     private static let retry: Duration = .seconds(5)
     private static let pause: Duration = .milliseconds(100)
@@ -53,6 +58,7 @@ package struct DatagramCollector: ~Copyable {
         writer = RingWriter(feed.ring)
         reader = DatagramReader(feed.input, settings, feed: feed, position: 0)
         poll = PollSet(feed.bell, [])
+        gather = Gather(most: .zero, queue: 0)
         missing = OpenSocket.addresses(of: feed).filter { address in !sockets.contains { $0.listen == address } }
         for socket in sockets { add(socket) }
     }
@@ -61,11 +67,17 @@ package struct DatagramCollector: ~Copyable {
     package mutating func run() {
         while !isStopping {
             openMissing()
-            let (count, isFull) = readAll()
-            if isFull {
+            let start = reader.end
+            let (count, found) = readAll()
+            guard found != .full else {
                 waitForRoom()
-            } else if count >= Self.crowd {
-                if settings.gather > .zero { Machine.nap(settings.gather) }
+                continue
+            }
+            let now = ContinuousClock.now
+            let bytes = Int(reader.end - start)
+            if let pause = gather.next(after: count, bytes: bytes, isBehind: found == .more, now: now) {
+                if now - told + pause > Self.announcePeriod { announce(now) }
+                if pause > .zero { Machine.nap(pause) }
             } else {
                 sleep()
             }
@@ -76,8 +88,16 @@ package struct DatagramCollector: ~Copyable {
 
     private var isStopping: Bool { feed.isStopping.load(ordering: .acquiring) }
 
+    /// Shows the lane what was read.
     private mutating func publish() {
         writer.publish()
+        isUntold = true
+        if feed.ring.waiting >= Self.worthWaking { announce(.now) }
+    }
+
+    private mutating func announce(_ now: ContinuousClock.Instant) {
+        guard isUntold else { return }
+        (isUntold, told) = (false, now)
         feed.announce()
     }
 
@@ -105,6 +125,11 @@ package struct DatagramCollector: ~Copyable {
         let counters = counters.datagrams(feed.input.name, listen)
         sources.append(DatagramSource(open.socket, counters, unixgramFull: settings.unixgramFull))
         poll = PollSet(feed.bell, sources.map(\.socket.number))
+        // The queue of a Unix socket has few places, and its senders wait.
+        let most = open.socket.isUnix ? min(settings.gather, Gather.first) : settings.gather
+        // The kernel counts twice what it was asked for, with what it needs beside the datagrams.
+        let queue = 2 * (sources.map(\.socket.receiveBuffer).min() ?? 0)
+        gather = Gather(most: most, queue: queue)
         var metadata: Logger.Metadata = ["input": "\(feed.input.name)", "address": "\(listen)"]
         let granted = open.socket.receiveBuffer
         if !open.socket.isUnix, granted < settings.receiveBuffer {
@@ -122,26 +147,27 @@ package struct DatagramCollector: ~Copyable {
     // MARK: reading
 
     /// Gives each socket its turn.
-    private mutating func readAll() -> (count: Int, isFull: Bool) {
+    private mutating func readAll() -> (count: Int, Found) {
         let keys = feed.keys
         if keys != reader.keys, !reader.isHolding {
             reader = DatagramReader(feed.input, settings, feed: feed, position: reader.end)
         }
-        var (all, isFull) = (0, false)
+        var (all, isFull, isBehind) = (0, false, false)
         for source in sources {
             let (count, found) = readTurn(source)
             guard found != .failed else { continue }
             isFull = isFull || found == .full
+            isBehind = isBehind || found == .more
             if count > 0 {
                 publish()
                 noteDrops(source)
             }
             all += count
         }
-        return (all, isFull)
+        return (all, isFull ? .full : isBehind ? .more : .all)
     }
 
-    private enum Found { case some, full, failed }
+    private enum Found { case all, more, full, failed }
 
     private mutating func readTurn(_ source: DatagramSource) -> (count: Int, Found) {
         var count = 0
@@ -155,7 +181,7 @@ package struct DatagramCollector: ~Copyable {
                     publish()
                 case .last(let last):
                     source.hadRoom()
-                    return (count + last, .some)
+                    return (count + last, .all)
                 case .full:
                     guard source.wasFull(.now) else { return (count, .full) }
                     count += try discard(source)
@@ -166,7 +192,7 @@ package struct DatagramCollector: ~Copyable {
                 return (count, .failed)
             }
         }
-        return (count, .some)
+        return (count, .more)
     }
 
     /// Drops what waits in a socket, up to a turn's worth.
@@ -218,16 +244,18 @@ package struct DatagramCollector: ~Copyable {
 
     /// Sleeps until something comes.
     private mutating func sleep() {
+        announce(.now)
         feed.bell.prepareToSleep()
         if !isStopping { poll.wait(atMost: missing.isEmpty ? nil : Self.retry) }
         feed.bell.wake()
-        // A moment's patience brings many with one call.
-        if settings.gather > .zero, !isStopping { Machine.nap(settings.gather) }
+        let pause = gather.nextAfterSleep(now: .now)
+        if pause > .zero, !isStopping { Machine.nap(pause) }
     }
 
     /// Sleeps until the lane has made room, or it is time to drop what has come.
     private mutating func waitForRoom() {
         let now = ContinuousClock.now
+        announce(now)
         var look = Duration.seconds(1)
         var isDropping = false
         for (index, source) in sources.enumerated() {
@@ -257,6 +285,7 @@ package struct DatagramCollector: ~Copyable {
             while true {
                 let (count, found) = readTurn(source)
                 publish()
+                announce(.now)
                 if found == .full {
                     guard .now < end, !feed.isAbandoned else {
                         while let count = try? discard(source), count > 0 {}
