@@ -62,7 +62,7 @@ test-interop: deps
 # The oracle, for longer than a test may take.
 soak: deps
 	$(BUILD) --product penstock
-	PENSTOCK_SOAK=$(SOAK) .venv/bin/python -m pytest -q Tests/Interop/test_soak.py
+	PENSTOCK_SOAK=$(SOAK) .venv/bin/python -m pytest -q Tests/Interop/test_soak.py Tests/Interop/test_soak_sockets.py
 	PENSTOCK_SOAK=1 .venv/bin/python -m pytest -q Tests/Interop/test_many_files.py Tests/Interop/test_power_loss.py \
 		Tests/Interop/test_disk_faults.py Tests/Interop/test_spool.py Tests/Interop/test_memory.py
 

@@ -39,6 +39,8 @@ class Verdict:
     corrupted: list
     misrouted: int
     duplicated: int
+    # Lines that nobody expected any more.
+    written_off: int
     # Lines that came more often than anything explains: (source, number, copies, allowed).
     unexplained: list
     # Promised to be in the stream, and not there when the promise was given.
@@ -48,6 +50,7 @@ class Verdict:
         return (
             f"{self.written} written, {self.arrived} arrived: lost {len(self.lost)}, corrupted {len(self.corrupted)}, "
             f"misrouted {self.misrouted}, duplicated {self.duplicated}, of them unexplained {len(self.unexplained)}"
+            + (f", written off {self.written_off}" if self.written_off else "")
         )
 
     def require(self):
@@ -72,12 +75,13 @@ def ranges(lines):
 
 
 class Judge:
-    def __init__(self, url, stream, sources):
-        self._kinesis = oracle.client(url)
+    def __init__(self, url, stream, sources, decoder=oracle.plain):
+        self._kinesis, self._decoder = oracle.client(url), decoder
         self._stream = stream
         self._readers = {}
         self._sources = sources
         self._counts = {source.number: _Count() for source in sources}
+        self._written_off = {source.number: set() for source in sources}
         self._corrupted = []
         self._promises, self._broken = [], []
         # Lines that had come more often than they might when they were read; a fault may yet explain them. With when
@@ -97,7 +101,7 @@ class Judge:
     @property
     def backlog(self):
         """Lines that were written and have not arrived, more or less."""
-        return sum(source.written for source in self._sources) - self.arrived
+        return sum(source.written for source in self._sources) - self.arrived - sum(map(len, self._written_off.values()))
 
     def read(self):
         """Reads as far as the stream goes now."""
@@ -106,7 +110,7 @@ class Judge:
             for shard, bounds in oracle.shards_of(self._kinesis, self._stream).items():
                 if shard not in self._readers:
                     reader = oracle.ShardReader(self._kinesis, self._stream, shard)
-                    self._readers[shard] = reader, oracle.ShardTally(shard, bounds, drops=True)
+                    self._readers[shard] = reader, oracle.ShardTally(shard, bounds, drops=True, decoder=self._decoder)
             for reader, tally in self._readers.values():
                 for record in reader.kinesis_records():
                     tally.take(record)
@@ -157,6 +161,15 @@ class Judge:
                 count.grow(number + 1)
                 copies = min(count.copies[number], count.allowed[number])
                 self._allow(count, number, max(count.allowed[number], copies + times))
+
+    def write_off(self, lines):
+        """Each of these (source, number) went with a dead agent, as the promises allow: it must not come any more, either."""
+        with self._lock:
+            for source, number in lines:
+                count = self._counts[source]
+                count.grow(number + 1)
+                count.allowed[number] = 0
+                self._written_off[source].add(number)
 
     def _allow(self, count, number, times):
         times = min(255, times)
@@ -216,15 +229,17 @@ class Judge:
             count.grow(source.written)
             at = count.copies.find(0)
             while at >= 0:
-                lost.append((source.number, at))
+                if at not in self._written_off[source.number]:
+                    lost.append((source.number, at))
                 at = count.copies.find(0, at + 1)
             for number, (copies, allowed) in enumerate(zip(count.copies, count.allowed)):
                 if copies > 1:
                     duplicated += copies - 1
-                    if copies > allowed:
-                        unexplained.append((source.number, number, copies, allowed))
+                if copies > allowed:
+                    unexplained.append((source.number, number, copies, allowed))
         return Verdict(
             written=sum(source.written for source in self._sources), arrived=self.arrived, lost=lost, corrupted=self.corrupted,
             misrouted=sum(tally.misrouted for _, tally in self._readers.values()), duplicated=duplicated, unexplained=unexplained,
+            written_off=sum(map(len, self._written_off.values())),
             broken_promises=self._broken,
         )

@@ -70,13 +70,15 @@ class Source:
         self.written = 0
         self._payloads = _payloads(seed * 10_000 + number)
 
+    def line(self, number):
+        """A line with its line end."""
+        payload = self._payloads[number * 7919 % len(self._payloads)]
+        text = b"s%04d %010d" % (self.number, number)
+        return b"%s %08x %s\n" % (text, zlib.crc32(payload, zlib.crc32(text)), payload)
+
     def lines(self, count):
         """The next `count` lines, each with its line end."""
-        head, payloads, size = b"s%04d" % self.number, self._payloads, len(self._payloads)
-        for number in range(self.written, self.written + count):
-            payload = payloads[number * 7919 % size]
-            text = b"%s %010d" % (head, number)
-            yield b"%s %08x %s\n" % (text, zlib.crc32(payload, zlib.crc32(text)), payload)
+        yield from map(self.line, range(self.written, self.written + count))
         self.written += count
 
     def write(self, path, count, mode="ab"):

@@ -7,7 +7,7 @@ What a sender is to those who run and judge it:
     left_open(state)  stretches (source, first, end) of its lines that an agent which left this state may send again
     counts          what happened to it, by name
 
-A socket's sender would leave nothing open.
+A socket's sender (socket_senders.py) leaves nothing open.
 """
 
 import bisect
