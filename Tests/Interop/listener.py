@@ -100,6 +100,21 @@ def loggen(*words, timeout=60):
     return run(usr / "bin" / "loggen", *words, timeout=timeout, env=env)
 
 
+def start_rsyslog(folder, configuration):
+    """An rsyslog that reads the lines of `folder`/input.log, and gives what they say, and nothing else, to the ruleset `out`."""
+    folder.mkdir()
+    config = folder / "rsyslog.conf"
+    config.write_text(
+        f'global(workDirectory="{folder}")\nmodule(load="imfile")\n'
+        f'template(name="bare" type="string" string="%msg%")\n'
+        f'input(type="imfile" file="{folder}/input.log" tag="t" ruleset="out" reopenOnTruncate="on")\n' + configuration
+    )
+    with open(folder / "rsyslog.log", "wb") as log:
+        return subprocess.Popen(
+            ["rsyslogd", "-n", "-f", str(config), "-i", str(folder / "pid")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+
+
 class Recorder:
     """Passes connections on to another port, and keeps what went through: what a sender really sent."""
 

@@ -15,7 +15,8 @@ import time
 
 import oracle
 import pytest
-from conftest import until
+from conftest import end, until
+from listener import start_rsyslog
 
 
 def listen(make_agent, url, stream, listen, type="syslog", agent=None, table=None, **output):
@@ -135,6 +136,25 @@ def test_glibcs_syslog_through_dev_log(local_kinesis, stream, make_agent, tmp_pa
     assert sorted(int(pattern.fullmatch(data)[1]) for data in records) == list(range(300))
     assert run.terminate() == 0
     assert not path.exists()
+
+
+def test_rsyslog_over_udp(local_kinesis, stream, make_agent, tmp_path):
+    agent = listen(make_agent, local_kinesis.url, stream, ["udp://127.0.0.1:0"])
+    run = agent.start()
+    _, port = address(run)
+    source = oracle.Source(1)
+    rsyslog = start_rsyslog(
+        tmp_path / "rsyslog",
+        f'ruleset(name="out") {{ action(type="omfwd" target="127.0.0.1" port="{port}" protocol="udp" template="bare") }}\n',
+    )
+    try:
+        source.write(tmp_path / "rsyslog" / "input.log", 2000)
+        until(lambda: account(agent)["delivered"] >= 2000, 30, lambda: f"2000 messages: {account(agent)}", every=0.2)
+    finally:
+        end(rsyslog)
+    assert run.terminate() == 0
+    oracle.verify(local_kinesis.url, stream, [source]).require_exact()
+    assert figures(run)["received"] == 2000
 
 
 def sendto(port, count, start=0, pause=0.0, size=200):

@@ -13,7 +13,7 @@ import oracle
 import pytest
 from authority import Authority
 from conftest import BINARY, end, environment, until
-from listener import Listener, Recorder, counted, lines_of, loggen, run
+from listener import Listener, Recorder, counted, lines_of, loggen, run, start_rsyslog
 
 
 @pytest.fixture
@@ -68,24 +68,6 @@ def test_logger_over_a_unix_stream(listen, tmp_path):
     assert sorted(record[-1:] for record in agent.records()) == [b"0", b"1", b"2"]
     agent.stop()
     assert not path.exists() and not path.with_suffix(".sock.lock").exists()
-
-
-def start_rsyslog(folder, configuration):
-    """An rsyslog that reads lines from a pipe and forwards them; returns it and where to write."""
-    folder.mkdir()
-    pipe = folder / "in"
-    os.mkfifo(pipe)
-    config = folder / "rsyslog.conf"
-    config.write_text(
-        f'global(workDirectory="{folder}")\nmodule(load="imfile")\n'
-        f'template(name="bare" type="string" string="%msg%")\n'
-        f'input(type="imfile" file="{folder}/input.log" tag="t" ruleset="out" reopenOnTruncate="on")\n' + configuration
-    )
-    log = open(folder / "rsyslog.log", "wb")
-    process = subprocess.Popen(
-        ["rsyslogd", "-n", "-f", str(config), "-i", str(folder / "pid")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-    )
-    return process
 
 
 @pytest.mark.parametrize("framing", ["traditional", "octet-counted"])
