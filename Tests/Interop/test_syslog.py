@@ -7,6 +7,7 @@ import re
 import socket
 
 import oracle
+import pytest
 from conftest import environment, until
 
 TABLE = json.loads((pathlib.Path(__file__).parent / "messages" / "syslog.json").read_text())
@@ -29,27 +30,39 @@ def comparable(value):
     return json.dumps(value, sort_keys=True)
 
 
-def test_every_message_of_the_table_becomes_its_object(make_agent, local_kinesis, stream, tmp_path, figure):
+def send(kind, address, rows):
+    """Over a connection with octet counts, or each as a datagram."""
+    is_local = isinstance(address, str)
+    family = socket.AF_UNIX if is_local else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM if kind == "stream" else socket.SOCK_DGRAM) as sender:
+        sender.connect(address)
+        if kind == "stream":
+            return sender.sendall(counted(rows))
+        for row in rows:
+            sender.send(message(row))
+
+
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_every_message_of_the_table_becomes_its_object(make_agent, local_kinesis, stream, tmp_path, figure, kind):
     path = tmp_path / "log.sock"
     agent = make_agent([], local_kinesis.url, stream)
     agent.inputs = {
         "devices": {
             "type": "syslog", "format": "json", "framing": "octet_counting",
-            "listen": ["tcp://127.0.0.1:0", f"unix://{path}"],
+            "listen": {
+                "stream": ["tcp://127.0.0.1:0", f"unix://{path}"], "datagram": ["udp://127.0.0.1:0", f"unixgram://{path}"],
+            }[kind],
         }
     }
     # Where it is always one hour before UTC.
     run = agent.start(env=environment(TZ="CET-1"))
-    listens = re.compile(r"tcp://127\.0\.0\.1:(\d+)")
+    listens = re.compile(r"(?:tcp|udp)://127\.0\.0\.1:(\d+)")
     until(lambda: listens.search(run.log) and path.exists(), 20, "a listening agent")
-    # No octet count is 0.
-    rows = [row for row in TABLE if message(row)]
+    # No octet count is 0; a datagram may be empty.
+    rows = [row for row in TABLE if message(row) or kind == "datagram"]
     began = datetime.datetime.now(datetime.timezone.utc)
-    with socket.create_connection(("127.0.0.1", int(listens.search(run.log)[1]))) as remote:
-        remote.sendall(counted(row for row in rows if not row.get("local")))
-    with socket.socket(socket.AF_UNIX) as local:
-        local.connect(str(path))
-        local.sendall(counted(row for row in rows if row.get("local")))
+    send(kind, ("127.0.0.1", int(listens.search(run.log)[1])), [row for row in rows if not row.get("local")])
+    send(kind, str(path), [row for row in rows if row.get("local")])
     kinesis = oracle.client(local_kinesis.url)
 
     def records():
@@ -69,5 +82,7 @@ def test_every_message_of_the_table_becomes_its_object(make_agent, local_kinesis
     assert sorted(map(comparable, objects)) == sorted(comparable(row["object"]) for row in rows)
     run.terminate()
     unparsed = sum("unparsed" in row["object"] for row in rows)
-    assert re.search(rf"\bparsed=\"?{len(rows) - unparsed}\b", run.log) and re.search(rf"unparsed=\"?{unparsed}\b", run.log)
+    # The two sockets of datagrams have figures of their own.
+    figures = [sum(map(int, re.findall(rf"\b{name}=(\d+)", run.log))) for name in ("parsed", "unparsed")]
+    assert figures == [len(rows) - unparsed, unparsed]
     figure(f"{len(rows)} messages, {unparsed} of them no syslog")
