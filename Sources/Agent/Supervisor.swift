@@ -162,10 +162,10 @@ struct Supervisor {
     }
 
     private func stream(_ feed: Feed, _ sockets: StreamSockets) -> Thread {
-        let (counters, log) = (StreamCounters(), log)
+        let (ledger, counters, log) = (ledger, counters, log)
         return Thread("stream-\(feed.input.name)") {
             do throws(SystemError) {
-                var collector = try StreamCollector(feed, sockets, counters: counters, log: log)
+                var collector = try StreamCollector(feed, sockets, ledger: ledger, counters: counters, log: log)
                 collector.run()
             } catch {
                 log.error("an input cannot wait for its senders", metadata: ["reason": "\(error)"])

@@ -61,6 +61,7 @@ public final class Counters: Sendable {
     public let collectors = CollectorCounters()
     public let lane = LaneCounters()
     private let sockets = Mutex<[DatagramCounters]>([])
+    private let streams = Mutex<[StreamCounters]>([])
 
     public init() {}
 
@@ -75,6 +76,18 @@ public final class Counters: Sendable {
 
     /// Each socket of datagrams that was ever read.
     public var datagramSockets: [DatagramCounters] { sockets.withLock { $0 } }
+
+    /// The counters of an input's connections: the same after a reload.
+    package func streams(_ input: String) -> StreamCounters {
+        streams.withLock { streams in
+            if let known = streams.first(where: { $0.input == input }) { return known }
+            streams.append(StreamCounters(input))
+            return streams[streams.count - 1]
+        }
+    }
+
+    /// Each input that ever had connections.
+    public var streamInputs: [StreamCounters] { streams.withLock { $0 } }
 }
 
 extension Atomic<Int> {

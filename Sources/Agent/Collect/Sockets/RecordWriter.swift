@@ -25,7 +25,7 @@ struct RecordWriter: ~Copyable {
     private var zone = (minute: Int64.min, secondsEast: 0)
 
     /// Records gather here, to become one entry.
-    private let batch: Memory
+    private let batch: OwnMemory
     private var used = 0
     private var gathered = 0
     /// Where the first of them begins.
@@ -44,7 +44,9 @@ struct RecordWriter: ~Copyable {
         /// Objects that lost the end of their message.
         var truncated = 0
         /// Records that found no place before the lane ended.
-        var lost = 0
+        var lost = 0, bytesLost = 0
+        /// How long the ring was full.
+        var heldBack: Duration = .zero
     }
 
     /// Who sends a connection's records.
@@ -74,12 +76,6 @@ struct RecordWriter: ~Copyable {
         }
     }
 
-    @safe private struct Memory: ~Copyable {
-        let bytes: UnsafeMutableRawBufferPointer
-        init(_ count: Int) { unsafe bytes = .allocate(byteCount: count, alignment: 64) }
-        deinit { unsafe bytes.deallocate() }
-    }
-
     /// Bytes of records that make an entry worth its while.
     private static let usualBatch = 64 << 10
 
@@ -90,7 +86,7 @@ struct RecordWriter: ~Copyable {
         (isSyslog, isObject) = (settings.rules == .syslog, settings.format == .json)
         ring = RingWriter(feed.ring)
         let longest = RecordHead.keyed + SyslogReader.longestField + max(maxRecord, SyslogObjectWriter.leastRoom)
-        batch = Memory(max(Self.usualBatch, longest))
+        batch = OwnMemory(max(Self.usualBatch, longest))
     }
 
     mutating func takeFigures() -> Figures {
@@ -155,7 +151,7 @@ struct RecordWriter: ~Copyable {
         position += UInt64(piece.count)
         let entry = RingEntry(kind: EntryKind.oversize.rawValue, source: feed.source, first: first, end: position)
         while !ring.write(piece, as: entry) {
-            guard waitForRoom(piece.count) else { return figures.lost += 1 }
+            guard waitForRoom(piece.count) else { return lose(1, piece.count) }
         }
         figures.records += 1
         isUnpublished = true
@@ -201,10 +197,15 @@ struct RecordWriter: ~Copyable {
                 return (count, RingEntry(kind: kind.rawValue, source: feed.source, first: first, end: end))
             }
             if fits { break }
-            guard waitForRoom(count) else { return figures.lost += gathered }
+            guard waitForRoom(count) else { return lose(gathered, Int(end - first)) }
         }
         figures.records += gathered
         isUnpublished = true
+    }
+
+    private mutating func lose(_ records: Int, _ bytes: Int) {
+        figures.lost += records
+        figures.bytesLost += bytes
     }
 
     /// Sleeps until the lane has freed half of the ring, and as much as the next entry needs.
@@ -214,7 +215,10 @@ struct RecordWriter: ~Copyable {
         ring.publish()
         feed.announce()
         let start = ContinuousClock.now
-        defer { heldBack += .now - start }
+        defer {
+            heldBack += .now - start
+            figures.heldBack += .now - start
+        }
         while !feed.isAbandoned {
             feed.isWaitingForRoom.store(true, ordering: .relaxed)
             feed.bell.prepareToSleep()

@@ -12,6 +12,7 @@ package struct StreamCollector: ~Copyable {
     private let feed: Feed
     private let settings: Configuration.SocketSettings
     private let sockets: StreamSockets
+    private let ledger: Ledger
     private let counters: StreamCounters
     private let log: Logger
 
@@ -23,11 +24,13 @@ package struct StreamCollector: ~Copyable {
     private var unread: [Connection] = []
     /// Bytes of unfinished records, all connections together.
     private var unfinished = 0
+    /// Records that were read, and that nobody takes any more.
+    private var lost = 0
     /// When to look again whether connections can be accepted; nil: they are.
     private var acceptsAgain: Duration?
     private let start = ContinuousClock.now
     /// What all connections are read into, one after the other.
-    private let room = Room(StreamCollector.turn)
+    private let room = OwnMemory(StreamCollector.turn)
 
     /// Bytes read from a connection before the next has its turn.
     private static let turn = 64 << 10
@@ -45,7 +48,8 @@ package struct StreamCollector: ~Copyable {
     package init(
         _ feed: Feed,
         _ sockets: StreamSockets,
-        counters: StreamCounters,
+        ledger: Ledger,
+        counters: Counters,
         log: Logger
     ) throws(SystemError) {
         let epoll = try Epoll()
@@ -54,16 +58,10 @@ package struct StreamCollector: ~Copyable {
             try epoll.add(address.socket.number, token: UInt64(index))
         }
         self.epoll = epoll
-        (self.feed, self.sockets, self.counters, self.log) = (feed, sockets, counters, log)
+        (self.feed, self.sockets, self.ledger, self.log) = (feed, sockets, ledger, log)
+        self.counters = counters.streams(feed.input.name)
         settings = feed.input.socket ?? .init()
         writer = RecordWriter(feed)
-    }
-
-    /// Memory that is read into.
-    @safe private struct Room: ~Copyable {
-        let bytes: UnsafeMutableRawBufferPointer
-        init(_ count: Int) { unsafe bytes = .allocate(byteCount: count, alignment: 64) }
-        deinit { unsafe bytes.deallocate() }
     }
 
     private var buffer: UnsafeMutableRawBufferPointer { unsafe room.bytes }
@@ -82,6 +80,12 @@ package struct StreamCollector: ~Copyable {
         while work(atMost: .zero), .now < end, !feed.isAbandoned {}
         for connection in connections.all { close(connection) }
         publish()
+        if lost > 0 {
+            log.error(
+                "records of streams are lost: they were read, and found no room before the agent had to end",
+                metadata: ["input": name, "records": "\(lost)"]
+            )
+        }
         feed.end()
         let figures = counters.figures.filter { $0.value > 0 }
         log.notice(
@@ -138,7 +142,7 @@ package struct StreamCollector: ~Copyable {
     // MARK: accepting
 
     private mutating func accept(_ address: StreamSockets.Address, _ now: Duration) {
-        guard acceptsAgain == nil else { return }
+        guard acceptsAgain == nil, !isStopping else { return }
         let room = min(Self.acceptTurn, freeDescriptors)
         if room == 0 { return tellShort("descriptors", now) }
         for _ in 0..<room {
@@ -171,7 +175,7 @@ package struct StreamCollector: ~Copyable {
             connections.remove(connection)
             return tellShort("\(error)", now)
         }
-        counters.open.set(connections.count)
+        counters.open.add(1)
     }
 
     /// Descriptors that connections may have.
@@ -346,8 +350,11 @@ package struct StreamCollector: ~Copyable {
         counters.parsed.add(figures.parsed)
         counters.unparsed.add(figures.unparsed)
         counters.objectsTruncated.add(figures.truncated)
+        counters.heldBack.add(figures.heldBack.inNanoseconds)
+        guard figures.lost > 0 else { return }
+        lost += figures.lost
         counters.lost.add(figures.lost)
-        counters.heldBack.set(writer.heldBack.inNanoseconds)
+        ledger.drop(.init(records: figures.lost, bytes: figures.bytesLost), of: ledger.number(of: feed.input.name))
     }
 
     // MARK: ends of connections
@@ -423,7 +430,7 @@ package struct StreamCollector: ~Copyable {
     private mutating func drop(_ connection: Connection) {
         unfinished -= connection.unfinished.count
         connections.remove(connection)
-        counters.open.set(connections.count)
+        counters.open.add(-1)
         // The last reference closes the socket, which leaves the epoll with that.
     }
 
