@@ -23,12 +23,16 @@ struct Supervisor {
 
     /// Collectors, each with its thread.
     private var collectors: [(feed: Feed, thread: Thread)] = []
+    /// Those of streams that another configuration has ended, and that wait for room for what they have read.
+    private var retiring: [(feed: Feed, thread: Thread)] = []
     private var isStopping = false
     /// What the inputs of streams listen on, by their names.
     private var streams: [String: StreamSockets]
 
     private static let checkpointPeriod: Duration = .seconds(1)
     private static let newFilePeriod: Duration = .milliseconds(50)
+    /// How long another configuration waits for streams to end before it leaves them to themselves.
+    private static let endingStreams: Duration = .seconds(2)
 
     init(
         _ configuration: Configuration,
@@ -75,7 +79,7 @@ struct Supervisor {
             lastWrite = .now
         }
         stopReading()
-        for collector in collectors { collector.thread.join() }
+        for collector in collectors + retiring { collector.thread.join() }
         lane.join()
         return write()
     }
@@ -256,6 +260,17 @@ struct Supervisor {
         let kept = collectors.filter { collector in next.activeInputs.contains { $0.isSame(as: collector.feed.input) } }
         let ending = collectors.filter { collector in !kept.contains { $0.feed === collector.feed } }
         let beginning = next.activeInputs.filter { input in !kept.contains { $0.feed.input.isSame(as: input) } }
+        forgetRetired()
+        guard retiring.isEmpty || !ending.contains(where: { $0.feed.part == .streams }) else {
+            log.error(
+                """
+                the configuration cannot be taken on: streams that another has ended still wait for room for what they have \
+                read; try again when Kinesis takes it, or the spool
+                """,
+                metadata: ["inputs": "\(retiring.map(\.feed.input.name).joined(separator: ", "))"]
+            )
+            return
+        }
         let feeds: [Feed]
         let begun: [String: StreamSockets]
         do {
@@ -281,7 +296,7 @@ struct Supervisor {
         )
         laneBell.ringAlways()
         for collector in ending { collector.feed.stop() }
-        for collector in ending { collector.thread.join() }
+        join(ending)
         collectors = kept
         streams.merge(begun) { _, new in new }
         for collector in kept { collector.feed.keys = output.partitionKey.keying(of: collector.feed.input) }
@@ -292,6 +307,32 @@ struct Supervisor {
             "another configuration is taken on",
             metadata: ["inputs_ended": "\(ending.count)", "inputs_begun": "\(feeds.count)"]
         )
+    }
+
+    /// Waits for collectors that end; not for ever for those of streams, which must not drop what they have read.
+    private mutating func join(_ ending: [(feed: Feed, thread: Thread)]) {
+        let end = ContinuousClock.now + Self.endingStreams
+        for collector in ending {
+            let isOfStreams = collector.feed.part == .streams
+            while isOfStreams, !collector.feed.hasEnded, .now < end {
+                Machine.nap(.milliseconds(5))
+            }
+            guard isOfStreams, !collector.feed.hasEnded else {
+                collector.thread.join()
+                continue
+            }
+            log.warning(
+                "streams that end wait for room for what they have read: it follows when there is some",
+                metadata: ["input": "\(collector.feed.input.name)"]
+            )
+            retiring.append(collector)
+        }
+    }
+
+    private mutating func forgetRetired() {
+        let ended = retiring.filter { $0.feed.hasEnded }
+        for collector in ended { collector.thread.join() }
+        retiring.removeAll { collector in ended.contains { $0.feed === collector.feed } }
     }
 
     private func renewCertificates(of input: String) {

@@ -89,6 +89,9 @@ package final class Feed: Sendable {
         bell.ring()
     }
 
+    /// Whether nothing will be written any more.
+    package var hasEnded: Bool { isFinished.load(ordering: .acquiring) }
+
     /// Says that nothing will be written any more.
     package func end() {
         isFinished.store(true, ordering: .releasing)
