@@ -155,6 +155,14 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(name: "PlatformTests", dependencies: ["Platform", "Bytes", "Seeded"], swiftSettings: strict),
+        // Without LocalKinesis, so that the thread sanitizer builds it soon.
+        .testTarget(
+            name: "LoadTests",
+            dependencies: [
+                "Agent", "Kinesis", "Platform", "Bytes", "Seeded", .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
         .testTarget(
             name: "AgentTests",
             dependencies: [
@@ -168,13 +176,18 @@ let package = Package(
     cxxLanguageStandard: .cxx20
 )
 
+func isLogging(_ dependency: Package.Dependency) -> Bool {
+    if case .sourceControl(_, let location, _) = dependency.kind { location.hasSuffix("swift-log") } else { false }
+}
+
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
-        "Bytes", "BytesTests", "Platform", "PlatformTests", "Seeded", "CLinux", "CCurl", "CCRC32C", "CTLS", "CZlib",
-        "CPCRE2",
+        "Bytes", "BytesTests", "Platform", "PlatformTests", "Agent", "Kinesis", "LoadTests", "Seeded",
+        "CLinux", "CCurl", "CCRC32C", "CTLS", "CZlib", "CPCRE2", "CText", "CTOML", "COpenSSL", "CProtobufC",
+        "CAggregate",
     ]
-    package.dependencies = []
+    package.dependencies = package.dependencies.filter { isLogging($0) }
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }
 }
@@ -198,9 +211,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
         "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CCRC32C", "CMD5",
     ]
     // Agent logs by swift-log; the other packages are not built.
-    package.dependencies = package.dependencies.filter { dependency in
-        if case .sourceControl(_, let location, _) = dependency.kind { location.hasSuffix("swift-log") } else { false }
-    }
+    package.dependencies = package.dependencies.filter { isLogging($0) }
     package.products = []
     package.targets = package.targets.filter { needed.contains($0.name) }
     for target in package.targets where target.type == .regular {
