@@ -52,6 +52,17 @@ public struct StreamSocket: ~Copyable, Sendable {
         case end(SystemError?)
     }
 
+    /// Tells the peer that no more is wanted; what it has sent can still be read.
+    ///
+    /// One on this machine can send nothing any more. One elsewhere hears of it, and stops if it listens.
+    public func sayEnd() {
+        if case .process = peer {
+            _ = shutdown(descriptor.number, Int32(SHUT_RDWR))
+        } else {
+            _ = shutdown(descriptor.number, Int32(SHUT_WR))
+        }
+    }
+
     public func read(into room: UnsafeMutableRawBufferPointer) -> Received {
         while true {
             let count = unsafe recv(descriptor.number, room.baseAddress, room.count, 0)

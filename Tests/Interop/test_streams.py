@@ -1,13 +1,17 @@
 """Real senders over TCP, TLS and Unix streams: every message arrives byte for byte."""
 
+import contextlib
 import json
 import logging.handlers
 import os
 import re
+import select
 import signal
 import socket
 import ssl
 import subprocess
+import threading
+import time
 
 import oracle
 import pytest
@@ -411,6 +415,37 @@ def test_what_was_sent_before_a_stop_is_delivered(listen):
         until(lambda: agent.records(), 20, "the first records")
         agent.stop()
     oracle.verify(agent.url, agent.stream, [source]).require_exact()
+
+
+def send_until_told(connection, source, size):
+    """As rsyslog does: looks for the end of the connection before it sends some messages."""
+    with contextlib.suppress(BrokenPipeError):
+        while not select.select([connection], [], [], 0)[0]:
+            for number in range(source.written, source.written + 50):
+                connection.sendall(source.line(number))
+                source.written = number + 1
+                size[0] += 1
+                time.sleep(0.0002)
+
+
+def test_senders_that_hear_of_a_stop_lose_nothing(listen, tmp_path):
+    """Everything that they have sent arrives; a Unix socket takes nothing more."""
+    agent = listen("tcp://127.0.0.1:0", f"unix://{tmp_path}/log.sock")
+    sources, sent = [oracle.Source(number) for number in range(3)], [0]
+    with agent.connect() as first, agent.connect() as second, agent.connect("unix") as local:
+        threads = [
+            threading.Thread(target=send_until_told, args=(connection, source, sent))
+            for connection, source in zip((first, second, local), sources)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: sent[0] > 5000, 20, "many lines", every=0.01)
+        figures = agent.stop()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+    oracle.verify(agent.url, agent.stream, sources).require_exact()
+    assert figures["records"] == sum(source.written for source in sources) and "unfinished" not in figures
 
 
 # What a record is placed by, and as what it is written

@@ -41,8 +41,9 @@ package struct StreamCollector: ~Copyable {
     /// Descriptors left for calls, files and the spool.
     private static let reservedDescriptors = 64
     private static let acceptPause: Duration = .milliseconds(100)
-    /// How long a collector that stops reads what has arrived already.
+    /// How long a collector that stops reads what has been sent, while its senders hear of it.
     private static let lastTurns: Duration = .milliseconds(200)
+    private static let lastWait: Duration = .milliseconds(20)
     private static let bellToken = UInt64(UInt32.max)
 
     package init(
@@ -66,7 +67,7 @@ package struct StreamCollector: ~Copyable {
 
     private var buffer: UnsafeMutableRawBufferPointer { unsafe room.bytes }
 
-    /// Reads until asked to stop, and then what has arrived already.
+    /// Reads until asked to stop, and then what its senders have sent by the time they hear of it.
     package mutating func run() {
         for address in sockets.listening {
             log.notice(
@@ -76,8 +77,12 @@ package struct StreamCollector: ~Copyable {
         }
         while !isStopping { work(atMost: nextDeadline.map { max(.zero, $0 - now) }) }
         pauseAccepting()
+        for connection in connections.all where !connection.isShakingHands {
+            connection.session?.sayFarewell()
+            connection.socket.sayEnd()
+        }
         let end = ContinuousClock.now + Self.lastTurns
-        while work(atMost: .zero), .now < end, !feed.isAbandoned {}
+        while connections.count > 0, .now < end, !feed.isAbandoned { work(atMost: Self.lastWait) }
         for connection in connections.all { close(connection) }
         publish()
         if lost > 0 {
@@ -108,15 +113,12 @@ package struct StreamCollector: ~Copyable {
     }
 
     /// Gives each connection that has something its turn.
-    ///
-    /// - Returns: whether there was something.
-    @discardableResult
-    private mutating func work(atMost most: Duration?) -> Bool {
+    private mutating func work(atMost most: Duration?) {
         feed.bell.prepareToSleep()
         var events: [UInt64] = []
         swap(&events, &self.events)
         events.removeAll(keepingCapacity: true)
-        epoll.wait(atMost: unread.isEmpty && !isStopping ? most : .zero) { tokens in
+        epoll.wait(atMost: unread.isEmpty ? most : .zero) { tokens in
             for index in tokens.indices { events.append(tokens[index]) }
         }
         feed.bell.wake()
@@ -136,13 +138,13 @@ package struct StreamCollector: ~Copyable {
         closeSilent(now)
         if let acceptsAgain, now >= acceptsAgain, !isStopping { acceptAgain(now) }
         publish()
-        return !events.isEmpty || !more.isEmpty
     }
 
     // MARK: accepting
 
     private mutating func accept(_ address: StreamSockets.Address, _ now: Duration) {
-        guard acceptsAgain == nil, !isStopping else { return }
+        // At another configuration the next collector takes them.
+        guard acceptsAgain == nil, !(isStopping && feed.isRetired) else { return }
         let room = min(Self.acceptTurn, freeDescriptors)
         if room == 0 { return tellShort("descriptors", now) }
         for _ in 0..<room {
@@ -361,7 +363,8 @@ package struct StreamCollector: ~Copyable {
 
     /// The sender has ended the connection, or it broke.
     private mutating func end(_ connection: Connection, _ reason: String?) {
-        if !connection.unfinished.isEmpty, reason != nil || connection.framer.isCounted {
+        // At a stop it was not the sender who ended it.
+        if !isStopping, !connection.unfinished.isEmpty, reason != nil || connection.framer.isCounted {
             counters.unfinished.add(1)
             log.warning(
                 "a connection ended in the middle of a message: what arrived of it is kept",
