@@ -114,8 +114,10 @@ struct Lane: ~Copyable {
             end = isDone(.now)
             if end == nil, !drained { sleep() }
         }
-        intake.abandon()
+        // Collectors that stop still write what they have read; others would go on reading.
+        if !isStopping { intake.abandon() }
         saveRest(.now)
+        intake.abandon()
         backlog.stop(pool)
         if case .gaveUp = end!, isAllSettled { end = .spooled }
         control.finish(end!)
@@ -296,10 +298,11 @@ struct Lane: ~Copyable {
         counters.lane.duplicatesPossible.add(untold.reduce(0) { $0 + $1.recordCount })
         takeBack(untold, now)
         // What lies in the rings has no other place, either.
+        let end = max(control.deadline ?? now, now + .milliseconds(200))
         repeat {
             staging.sealAll()
             spillAll(now)
-        } while drainRings(now)
+        } while drainRings(now) && .now < end
     }
 
     /// Tells the spool what was delivered, and asks for what can be sent now: some calls' worth.
