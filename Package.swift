@@ -185,7 +185,7 @@ if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
         "Bytes", "BytesTests", "Platform", "PlatformTests", "Agent", "Kinesis", "LoadTests", "Seeded",
         "CLinux", "CCurl", "CCRC32C", "CTLS", "CZlib", "CPCRE2", "CText", "CTOML", "COpenSSL", "CProtobufC",
-        "CAggregate",
+        "CAggregate", "CBase64", "CMD5",
     ]
     package.dependencies = package.dependencies.filter { isLogging($0) }
     package.products = []

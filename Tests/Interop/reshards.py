@@ -19,7 +19,8 @@ class Reshards(threading.Thread):
         self.stopping = threading.Event()
 
     def open_shards(self):
-        shards = self.kinesis.list_shards(StreamName=self.stream)["Shards"]
+        # Without the closed ones: they would be all that the first page holds, after an hour.
+        shards = self.kinesis.list_shards(StreamName=self.stream, ShardFilter={"Type": "AT_LATEST"})["Shards"]
         found = [
             (int(shard["HashKeyRange"]["StartingHashKey"]), int(shard["HashKeyRange"]["EndingHashKey"]), shard["ShardId"])
             for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]
