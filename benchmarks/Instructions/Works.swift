@@ -52,6 +52,24 @@ private struct Packing: ~Copyable {
         aggregator = Aggregator(placement, .init(), map: map(shards), pool: pool, seed: 1)
     }
 
+    /// Takes a block so many times; its aggregates are what a call takes.
+    mutating func take(lines block: [UInt8], rounds: Int) -> Int {
+        var records = 0
+        for _ in 0..<rounds {
+            aggregator.take(
+                lines: block.span,
+                under: nil,
+                source: 1,
+                position: 0,
+                receipt: start,
+                into: &batcher
+            )
+            records += aggregator.takeCounts().records
+            SealedAggregate.writeChecksums(of: batcher.takeAll())
+        }
+        return records
+    }
+
     /// Aggregates of 50 KiB, full of lines.
     mutating func aggregates(_ count: Int) -> [SealedAggregate] {
         let block = logLines(217, 550)
@@ -114,20 +132,7 @@ private func lines(_ rounds: Int) -> Int {
     var packing = Packing(.spread, shards: 4)
     // As many as a call of 1 MiB carries.
     let block = logLines(217, 4700)
-    var records = 0
-    for _ in 0..<rounds {
-        packing.aggregator.take(
-            lines: block.span,
-            under: nil,
-            source: 1,
-            position: 0,
-            receipt: start,
-            into: &packing.batcher
-        )
-        records += packing.aggregator.takeCounts().records
-        SealedAggregate.writeChecksums(of: packing.batcher.takeAll())
-    }
-    return records
+    return packing.take(lines: block, rounds: rounds)
 }
 
 /// 100-byte records of 1,000 keys.
@@ -155,20 +160,7 @@ private func fields(_ rounds: Int) -> Int {
         Array("{\"time\":\"2026-11-21T08:00:00Z\",\"id\":\"device-\(number * 7919)\",\"value\":\(number),".utf8)
             + Array("\"text\":\"\(String(repeating: "x", count: 120))\"}\n".utf8)
     }
-    var records = 0
-    for _ in 0..<rounds {
-        packing.aggregator.take(
-            lines: block.span,
-            under: nil,
-            source: 1,
-            position: 0,
-            receipt: start,
-            into: &packing.batcher
-        )
-        records += packing.aggregator.takeCounts().records
-        SealedAggregate.writeChecksums(of: packing.batcher.takeAll())
-    }
-    return records
+    return packing.take(lines: block, rounds: rounds)
 }
 
 /// The checksum of an aggregate of 50 KiB that is alone.
