@@ -2,7 +2,6 @@ import Bytes
 import Kinesis
 import Logging
 import Platform
-import Synchronization
 
 // Concurrency: a lane belongs to one thread, and nothing in it is locked or shared but the far ends of its rings, the
 // spool's mailboxes, the checkpoints, the ledger and the counters. It never blocks but in `sleep`.

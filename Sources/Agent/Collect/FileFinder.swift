@@ -1,5 +1,3 @@
-import Bytes
-import Kinesis
 import Logging
 import Platform
 
