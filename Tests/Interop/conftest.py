@@ -14,11 +14,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 
 import pytest
+from _pytest import runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("PENSTOCK_BINARY", ROOT / ".build" / "release" / "penstock"))
@@ -31,6 +33,8 @@ for name in [name for name in os.environ if name.startswith("AWS_") or name.lowe
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
+import machine  # noqa: E402
+
 _figures = []
 
 
@@ -38,6 +42,33 @@ def environment(**changes):
     """What a command sees of the environment: no credentials but these, and no files of the user."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {"HOME": "/nonexistent"} | KEYS | {name: value for name, value in changes.items() if value is not None}
+
+
+def pytest_sessionstart(session):
+    session.machine = machine.Watch(tempfile.mkdtemp(prefix="penstock-tests-"))
+
+
+def pytest_sessionfinish(session):
+    session.machine.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Runs a test; once more, and says so, if it failed while the machine stood still."""
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    began = time.monotonic()
+    reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
+    if any(report.failed for report in reports):
+        time.sleep(0.5)
+        if halts := item.session.machine.since(began):
+            _figures.append((item.name, f"run again, because {halts}; it had failed with {str(reports[-2].longrepr)[-300:]!r}"))
+            item._initrequest()
+            reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 def pytest_configure(config):
@@ -77,15 +108,18 @@ def chance(request):
 
 
 def until(condition, timeout, what, every=0.02):
-    """Waits until `condition()` is true and returns its value; fails after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
+    """Waits until `condition()` is true and returns its value; fails after `timeout` seconds, those not counted for which the
+    machine stood still.
+    """
+    began, left = time.monotonic(), timeout
+    while not (value := condition()):
+        if left <= 0:
             raise AssertionError(f"waited {timeout} s for {what() if callable(what) else what}")
         time.sleep(every)
+        now = time.monotonic()
+        left -= min(now - began, every + 0.5)
+        began = now
+    return value
 
 
 def end(process, timeout=10):
@@ -389,6 +423,9 @@ def make_agent(tmp_path):
     yield make
     for agent in agents:
         agent.stop()
+    # Shown where a test fails.
+    for run in (run for agent in agents for run in agent.runs[-2:]):
+        print(f"log of {run.pid}:\n{run.log[-3000:]}")
 
 
 @pytest.fixture(scope="session")

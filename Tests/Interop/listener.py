@@ -122,8 +122,9 @@ class Recorder:
         self._to = port
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
-        self.streams = []
+        self.streams, self._faults = [], []
         self._ended = 0
+        self._is_stopping = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -132,29 +133,41 @@ class Recorder:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as fault:
+                if self._is_stopping:
+                    return
+                # One that is gone before it was accepted.
+                self._faults.append(fault)
+                continue
             stream = bytearray()
             self.streams.append(stream)
             threading.Thread(target=self._pass_on, args=(connection, stream), daemon=True).start()
 
     def _pass_on(self, connection, stream):
         # A sender may end with a reset.
-        with contextlib.suppress(ConnectionError):
+        try:
             with connection, socket.create_connection(("127.0.0.1", self._to)) as forward:
                 while data := connection.recv(1 << 16):
                     stream += data
                     forward.sendall(data)
+        except ConnectionError:
+            pass
+        except OSError as fault:
+            self._faults.append(fault)
         with self._lock:
             self._ended += 1
 
     def settled(self, connections):
         """Waits until that many connections have come and ended; returns the streams."""
-        until(lambda: self._ended >= connections, 20, lambda: f"{connections} connections, {self._ended} have ended")
+        until(
+            lambda: self._ended >= connections, 20,
+            lambda: f"{connections} connections: {self._ended} of {len(self.streams)} have ended; faults {self._faults}; {self.streams}",
+        )
         return [bytes(stream) for stream in self.streams]
 
     def stop(self):
         # Closing alone leaves the thread in accept, which then takes connections of whoever gets the descriptor's number.
+        self._is_stopping = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._listener.close()

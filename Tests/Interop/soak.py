@@ -3,6 +3,7 @@ judge knows which of them may come twice.
 """
 
 import collections
+import os
 import random
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from reshards import Reshards
 TIMEOUT = 1.5
 # Seconds between two changes of the stream's shards.
 RESHARD = 4
-# A checkpoint a second, and what a busy machine takes to write it.
+# A checkpoint a second, and what a busy machine takes to come to it; how long its disk takes is measured.
 CHECKPOINT_AGE = 3.0
 
 
@@ -49,7 +50,9 @@ class Soak:
         self._stopping = threading.Event()
         self._faults = []
         self._threads = [threading.Thread(target=self._run, args=(sender.run,)) for sender in self.senders]
-        self._threads.append(threading.Thread(target=self._run, args=(self._keep_reading,)))
+        self._threads += [threading.Thread(target=self._run, args=(body,)) for body in (self._keep_reading, self._keep_syncing)]
+        # When the disk was asked to write something down, and for how many seconds.
+        self._syncs = collections.deque(maxlen=200)
         self.reshards = Reshards(server.url, "logs", self._dice(), pause=RESHARD)
 
     def _dice(self):
@@ -125,6 +128,18 @@ class Soak:
         while not stopping.wait(0.2):
             self.judge.read()
             self.most_behind = max(self.most_behind, self.judge.backlog)
+
+    def _keep_syncing(self, stopping):
+        with open(self.agent.folder / "sync", "wb") as file:
+            while not stopping.wait(0.25):
+                began = time.time()
+                file.write(b"x")
+                file.flush()
+                os.fsync(file.fileno())
+                self._syncs.append((began, time.time() - began))
+
+    def _longest_sync(self, since):
+        return max((took for began, took in list(self._syncs) if began + took >= since), default=0)
 
     def __enter__(self):
         for thread in self._threads:
@@ -215,8 +230,8 @@ class Soak:
 
     def _bury(self, run, death, ends_gently, is_disturbed):
         """Sees what a dead agent has left: that is what may come again."""
-        state, self.owed = self._state(), self._spooled()
-        spooled = self.owed
+        owed_before, state, spooled = self.owed, self._state(), self._spooled()
+        self.owed = spooled
         stretches = [stretch for sender in self.senders for stretch in sender.left_open(state)]
         arrived = self.judge.arrived_of(stretches)
         # What is spooled may be in a file as well; what has neither arrived nor is spooled comes for the first time.
@@ -237,8 +252,13 @@ class Soak:
             self.most_spooled = max(self.most_spooled, self.spooled)
         self.judge.will_come(left)
         if not is_disturbed:
-            # A refused record holds back every line behind it; without faults nothing does.
-            self.stale += [line for line in of_this_life if arrived[line] < death - CHECKPOINT_AGE]
+            # A refused record holds back every line behind it; without faults nothing does. A line that was spooled may have
+            # come from there, before its file was read as far.
+            oldest = death - CHECKPOINT_AGE - self._longest_sync(run.started)
+            late = [line for line in of_this_life if arrived[line] < oldest and line not in owed_before]
+            if late:
+                self.stale += late
+                print(f"covered too late, {death - min(arrived[line] for line in late):.2f} s: {judge.ranges(late)}\n{run.log[-20000:]}")
 
     def finish(self):
         """No more lines, no more faults: the rest is delivered."""
