@@ -23,6 +23,12 @@ public struct ByteWriter: ~Copyable {
             keeping == 0 ? .init(start: nil, count: 0) : .allocate(byteCount: max(keeping, 16), alignment: 16)
     }
 
+    /// Forgets the bytes from `count` on.
+    public mutating func truncate(to count: Int) {
+        precondition((0...self.count).contains(count))
+        self.count = count
+    }
+
     /// Bytes of memory it holds.
     public var capacity: Int { unsafe memory.count }
 

@@ -68,8 +68,8 @@ public struct AggregateWriter: ~Copyable {
 
     /// Bytes the aggregate would have with one more record of `count` bytes under `key`.
     public func size(adding count: Int, under key: borrowing RecordKey) -> Int {
-        let (partition, explicit) = indices(of: key)
-        return size + cost(adding: count, key, partition, explicit)
+        let place = place(of: key.partitionKey.span, key.explicitHashKey.span)
+        return size + cost(adding: count, key.partitionKey.span, key.explicitHashKey.span, place)
     }
 
     /// Appends a record, unless that would make it too large.
@@ -88,18 +88,56 @@ public struct AggregateWriter: ~Copyable {
         receipt: ContinuousClock.Instant,
         standingFor userBytes: Int? = nil
     ) -> Bool {
-        var (partition, explicit) = indices(of: key)
-        let cost = cost(adding: record.count, key, partition, explicit)
-        let isNew = partition == nil || (explicit == nil && !key.explicitHashKey.isEmpty)
-        guard isEmpty || (size + cost <= maxSize && hasRoomForRecord && (!isNew || hasRoomForKey)) else {
-            return false
+        let isFirst = isEmpty
+        let (partitionKey, explicitHashKey) = (key.partitionKey.span, key.explicitHashKey.span)
+        guard append(record, partitionKey, explicitHashKey, key.hash, run, receipt) else { return false }
+        if isFirst { firstKey = copy key }
+        if let userBytes { self.userBytes += userBytes - record.count }
+        return true
+    }
+
+    /// The same under a partition key that places the record at `hash`.
+    mutating func append(
+        _ record: Span<UInt8>,
+        under partitionKey: Span<UInt8>,
+        at hash: HashKey,
+        from run: Run,
+        receipt: ContinuousClock.Instant
+    ) -> Bool {
+        let isFirst = isEmpty
+        guard append(record, partitionKey, Span(), hash, run, receipt) else { return false }
+        if isFirst { firstKey = RecordKey(copying: partitionKey, hash: hash) }
+        return true
+    }
+
+    /// Reads the memory that appending under a partition key will read and write.
+    ///
+    /// Whoever appends to many aggregates does this for some records at once, so that they wait for memory together.
+    /// - Parameter hash: the partition key's, by `KeyTable.hash`.
+    /// - Returns: nothing of use; a value, so that reading is not left out.
+    func touch(_ hash: UInt64) -> UInt32 {
+        isEmpty ? 0 : partitionKeys.touch(hash) ^ (unsafe (memory.base + used).loadUnaligned(as: UInt32.self))
+    }
+
+    @inline(__always)
+    private mutating func append(
+        _ record: Span<UInt8>,
+        _ partitionKey: Span<UInt8>,
+        _ explicitHashKey: Span<UInt8>,
+        _ hash: HashKey,
+        _ run: Run,
+        _ receipt: ContinuousClock.Instant
+    ) -> Bool {
+        var place = place(of: partitionKey, explicitHashKey)
+        if !isEmpty {
+            let cost = cost(adding: record.count, partitionKey, explicitHashKey, place)
+            guard size + cost <= maxSize, hasRoomForRecord, place.isKnown || hasRoomForKey else { return false }
         }
-        open(under: key, receipt: receipt)
-        add(key, &partition, &explicit)
-        let frame = Frame(partition!, key.explicitHashKey.isEmpty ? nil : explicit)
+        open(at: hash, receipt: receipt)
+        add(partitionKey, explicitHashKey, hash, &place)
+        let frame = Frame(place)
         reserve(frame.size(of: record.count))
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
-        if let userBytes { self.userBytes += userBytes - record.count }
         runs.add(run)
         updateCharge()
         return true
@@ -123,7 +161,8 @@ public struct AggregateWriter: ~Copyable {
         position: inout UInt64,
         receipt: ContinuousClock.Instant
     ) -> BlockStop {
-        var (partition, explicit) = indices(of: key)
+        let (partitionKey, explicitHashKey) = (key.partitionKey.span, key.explicitHashKey.span)
+        var place = place(of: partitionKey, explicitHashKey)
         let start = offset
         let before = recordCount
         var stop = BlockStop.blockEnded
@@ -134,17 +173,18 @@ public struct AggregateWriter: ~Copyable {
                 break
             }
             if isEmpty {
-                open(under: key, receipt: receipt)
-                add(key, &partition, &explicit)
-            } else if partition == nil || (explicit == nil && !key.explicitHashKey.isEmpty) {
-                let cost = cost(adding: count, key, partition, explicit)
+                open(at: key.hash, receipt: receipt)
+                firstKey = copy key
+                add(partitionKey, explicitHashKey, key.hash, &place)
+            } else if !place.isKnown {
+                let cost = cost(adding: count, partitionKey, explicitHashKey, place)
                 if size + cost > maxSize || !hasRoomForRecord || !hasRoomForKey {
                     stop = .aggregateFull
                     break
                 }
-                add(key, &partition, &explicit)
+                add(partitionKey, explicitHashKey, key.hash, &place)
             }
-            let frame = Frame(partition!, key.explicitHashKey.isEmpty ? nil : explicit)
+            let frame = Frame(place)
             if !put(block, as: cut, &offset, longest, frame) {
                 stop = .aggregateFull
                 break
@@ -260,12 +300,27 @@ public struct AggregateWriter: ~Copyable {
 }
 
 extension AggregateWriter {
+    /// Where a record's keys stand in the tables: those that are not there have no index yet.
+    fileprivate struct Place {
+        var partition: Int?
+        let partitionHash: UInt64
+        var explicit: Int?
+        let explicitHash: UInt64
+        let hasExplicit: Bool
+
+        @inline(__always)
+        var isKnown: Bool { partition != nil && (!hasExplicit || explicit != nil) }
+    }
+
     /// The bytes between a record's length and its data, the same for every record under a key.
     fileprivate struct Frame {
         /// 08 partition-key-index [10 explicit-hash-key-index] 1A, as one little-endian number: with fewer than 2^14 keys
         /// each it takes at most seven bytes.
         let bits: UInt64
         let count: Int
+
+        @inline(__always)
+        init(_ place: Place) { self.init(place.partition!, place.hasExplicit ? place.explicit : nil) }
 
         @inline(__always)
         init(_ partition: Int, _ explicit: Int?) {
@@ -302,46 +357,54 @@ extension AggregateWriter {
     private var hasRoomForRecord: Bool { maxRecords == 0 || recordCount < maxRecords }
     private var hasRoomForKey: Bool { partitionKeys.count < Self.mostKeys && explicitHashKeys.count < Self.mostKeys }
 
-    private func indices(of key: borrowing RecordKey) -> (partition: Int?, explicit: Int?) {
-        guard !isEmpty else { return (nil, nil) }
-        return (
-            partitionKeys.index(of: key.partitionKey.span),
-            key.explicitHashKey.isEmpty ? nil : explicitHashKeys.index(of: key.explicitHashKey.span)
+    @inline(__always)
+    private func place(of partitionKey: Span<UInt8>, _ explicitHashKey: Span<UInt8>) -> Place {
+        let partitionHash = KeyTable.hash(partitionKey)
+        let hasExplicit = !explicitHashKey.isEmpty
+        let explicitHash = hasExplicit ? KeyTable.hash(explicitHashKey) : 0
+        return Place(
+            partition: partitionKeys.index(of: partitionKey, partitionHash),
+            partitionHash: partitionHash,
+            explicit: hasExplicit ? explicitHashKeys.index(of: explicitHashKey, explicitHash) : nil,
+            explicitHash: explicitHash,
+            hasExplicit: hasExplicit
         )
     }
 
-    private static func cost(ofTablesFor key: borrowing RecordKey, _ partition: Int?, _ explicit: Int?) -> Int {
-        (partition == nil ? KeyTable.cost(of: key.partitionKey.count) : 0)
-            + (explicit == nil && !key.explicitHashKey.isEmpty ? KeyTable.cost(of: key.explicitHashKey.count) : 0)
-    }
-
+    @inline(__always)
     private func cost(
         adding count: Int,
-        _ key: borrowing RecordKey,
-        _ partition: Int?,
-        _ explicit: Int?
+        _ partitionKey: Span<UInt8>,
+        _ explicitHashKey: Span<UInt8>,
+        _ place: Place
     ) -> Int {
+        var cost = place.partition == nil ? KeyTable.cost(of: partitionKey.count) : 0
+        if place.hasExplicit, place.explicit == nil { cost += KeyTable.cost(of: explicitHashKey.count) }
         let frame = Frame(
-            partition ?? partitionKeys.count,
-            key.explicitHashKey.isEmpty ? nil : explicit ?? explicitHashKeys.count
+            place.partition ?? partitionKeys.count,
+            place.hasExplicit ? place.explicit ?? explicitHashKeys.count : nil
         )
-        return Self.cost(ofTablesFor: key, partition, explicit) + frame.size(of: count)
+        return cost + frame.size(of: count)
     }
 
-    private mutating func open(under key: borrowing RecordKey, receipt: ContinuousClock.Instant) {
+    private mutating func open(at hash: HashKey, receipt: ContinuousClock.Instant) {
         guard isEmpty else { return }
         memory = PooledBytes(atLeast: max(usualSize, Self.headroom + 512), from: pool)
-        firstKey = copy key
         firstReceipt = receipt
-        hashes = key.hash...key.hash
+        hashes = hash...hash
     }
 
-    private mutating func add(_ key: borrowing RecordKey, _ partition: inout Int?, _ explicit: inout Int?) {
-        if !hashes.contains(key.hash) {
-            hashes = min(hashes.lowerBound, key.hash)...max(hashes.upperBound, key.hash)
+    private mutating func add(
+        _ partitionKey: Span<UInt8>,
+        _ explicitHashKey: Span<UInt8>,
+        _ hash: HashKey,
+        _ place: inout Place
+    ) {
+        if !hashes.contains(hash) { hashes = min(hashes.lowerBound, hash)...max(hashes.upperBound, hash) }
+        if place.partition == nil { place.partition = partitionKeys.add(partitionKey, place.partitionHash) }
+        if place.hasExplicit, place.explicit == nil {
+            place.explicit = explicitHashKeys.add(explicitHashKey, place.explicitHash)
         }
-        if partition == nil { partition = partitionKeys.add(key.partitionKey.span) }
-        if explicit == nil, !key.explicitHashKey.isEmpty { explicit = explicitHashKeys.add(key.explicitHashKey.span) }
     }
 
     private mutating func updateCharge() {

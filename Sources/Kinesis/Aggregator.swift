@@ -48,8 +48,10 @@ public struct Aggregator: ~Copyable {
     private let shardKeys: [RecordKey]
     /// For placement by a field.
     private var fieldKeys: FieldKeys?
-    /// For keys that come with their records.
-    private var keys = RecentKeys()
+    /// Records that are placed by keys of their own.
+    private var batch = KeyBatch()
+    /// Kept so that what was read ahead was read for something.
+    private var touched: UInt32 = 0
     private let md5 = MD5()
     private var random: SplitMix64
     private var spread: Spread
@@ -141,9 +143,12 @@ public struct Aggregator: ~Copyable {
         _ batcher: inout Batcher
     ) {
         var (offset, position) = (0, start)
-        let isEachPlaced = fieldKeys != nil || placement == .random
         while offset < block.count {
-            if isEachPlaced {
+            if let fieldKeys {
+                takeKeyed(block, as: cut, by: fieldKeys, &offset, source, &position, receipt, &batcher)
+                continue
+            }
+            if placement == .random {
                 takeOne(of: block, as: cut, &offset, nil, source, &position, receipt, &batcher)
                 continue
             }
@@ -198,20 +203,81 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher
     ) {
         var (offset, position) = (0, position)
+        let (placement, fieldKeys) = (placement, fieldKeys)
         while offset < block.count {
-            let (count, keyCount) = unsafe block.withUnsafeBytes {
-                (
-                    unsafe Int($0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)),
-                    unsafe Int($0.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self))
-                )
+            batch.clear()
+            while offset < block.count, !batch.isFull {
+                let (count, keyCount) = unsafe block.withUnsafeBytes {
+                    (
+                        unsafe Int($0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)),
+                        unsafe Int($0.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self))
+                    )
+                }
+                let key = offset + RecordHead.keyed..<offset + RecordHead.keyed + keyCount
+                let data = key.upperBound..<key.upperBound + count
+                let run = Run(source: source, first: position, end: position + UInt64(count))
+                batch.add(data, from: run) { keys in
+                    // Another configuration may have come since.
+                    guard placement == .key else { return fieldKeys?.read(block.extracting(data), into: &keys) ?? false }
+                    keys.append(block.extracting(key))
+                    return true
+                }
+                (offset, position) = (data.upperBound, run.end)
             }
-            let start = offset + RecordHead.keyed
-            let end = position + UInt64(count)
-            let data = block.extracting(start + keyCount..<start + keyCount + count)
-            let key = placement == .key ? keys.key(of: block.extracting(start..<start + keyCount), md5) : nil
-            let run = Run(source: source, first: position, end: end)
-            take(record: data, under: key, from: run, receipt: receipt, into: &batcher)
-            (offset, position) = (start + keyCount + count, end)
+            placeBatch(of: block, receipt, &batcher)
+        }
+    }
+
+    /// Takes records of a block, each under the key that it names.
+    private mutating func takeKeyed<Cut: RecordCut>(
+        _ block: Span<UInt8>,
+        as cut: Cut.Type,
+        by fieldKeys: FieldKeys,
+        _ offset: inout Int,
+        _ source: UInt32,
+        _ position: inout UInt64,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        batch.clear()
+        while offset < block.count, !batch.isFull {
+            let (data, next) = Cut.next(in: block, at: offset)
+            let run = Run(source: source, first: position, end: position + UInt64(next - offset - Cut.head))
+            batch.add(data, from: run) { fieldKeys.read(block.extracting(data), into: &$0) }
+            (offset, position) = (next, run.end)
+        }
+        placeBatch(of: block, receipt, &batcher)
+    }
+
+    /// Puts the records of the batch where their keys say.
+    private mutating func placeBatch(
+        of block: Span<UInt8>,
+        _ receipt: ContinuousClock.Instant,
+        _ batcher: inout Batcher
+    ) {
+        batch.hash()
+        for index in batch.entries.indices where batch.entries[index].hasKey {
+            let shard = map.index(of: batch.hash(of: index))
+            touched ^= writers[shard].touch(KeyTable.hash(unsafe Span(_unsafeBytes: batch.key(of: index))))
+        }
+        for index in batch.entries.indices {
+            let entry = batch.entries[index]
+            let (record, run) = (block.extracting(entry.data), entry.run)
+            guard entry.hasKey, record.count <= limits.record else {
+                let key = entry.hasKey ? batch.recordKey(of: index) : drawnKey()
+                take(record: record, under: key, from: run, receipt: receipt, into: &batcher)
+                continue
+            }
+            let key: Span<UInt8> = unsafe Span(_unsafeBytes: batch.key(of: index))
+            let hash = batch.hash(of: index)
+            let shard = map.index(of: hash)
+            if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
+            if !writers[shard].append(record, under: key, at: hash, from: run, receipt: receipt) {
+                sealFull(shard, receipt, &batcher)
+                // The first of an aggregate is always taken.
+                _ = writers[shard].append(record, under: key, at: hash, from: run, receipt: receipt)
+            }
+            tookOne(of: record.count, in: shard, &batcher)
         }
     }
 
@@ -225,44 +291,45 @@ public struct Aggregator: ~Copyable {
         receipt: ContinuousClock.Instant,
         into batcher: inout Batcher
     ) {
+        if key == nil, let fieldKeys {
+            batch.clear()
+            batch.add(record.indices, from: run) { fieldKeys.read(record, into: &$0) }
+            return placeBatch(of: record, receipt, &batcher)
+        }
         guard record.count <= limits.record else { return takeLong(record, key, run, receipt, &batcher) }
-        let key = key ?? fieldKey(of: record)
         let shard =
             switch placement {
             case .spread: roomiest(batcher, receipt)
             case .random: map.index(of: HashKey(UInt128(random.next()) << 64 | UInt128(random.next())))
             case .key, .field: key.map { map.index(of: $0.hash) } ?? roomiest(batcher, receipt)
             }
-        put(record, in: shard, under: key, run, receipt, &batcher)
+        let key = key ?? shardKeys[shard]
+        if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
+        if !writers[shard].append(record, under: key, from: run, receipt: receipt) {
+            sealFull(shard, receipt, &batcher)
+            // The first of an aggregate is always taken.
+            _ = writers[shard].append(record, under: key, from: run, receipt: receipt)
+        }
+        tookOne(of: record.count, in: shard, &batcher)
     }
 
-    /// The key out of a record, where the placement wants one; drawn by chance where the record has none.
-    private mutating func fieldKey(of record: Span<UInt8>) -> RecordKey? {
+    /// A key for a record without the field that the placement wants; nil where it wants none.
+    private mutating func drawnKey() -> RecordKey? {
         guard fieldKeys != nil else { return nil }
-        if let key = fieldKeys!.key(of: record, md5) { return key }
         keyless += 1
         return fieldKeys!.drawnKey(random.next(), map, md5)
     }
 
-    private mutating func put(
-        _ record: Span<UInt8>,
-        in shard: Int,
-        under key: RecordKey?,
-        _ run: Run,
-        _ receipt: ContinuousClock.Instant,
-        _ batcher: inout Batcher
-    ) {
-        let key = key ?? shardKeys[shard]
-        if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
-        if !writers[shard].append(record, under: key, from: run, receipt: receipt) {
-            seal(shard, &batcher)
-            limitSize(of: shard, batcher, receipt)
-            // The first of an aggregate is always taken.
-            _ = writers[shard].append(record, under: key, from: run, receipt: receipt)
-        }
+    private mutating func sealFull(_ shard: Int, _ receipt: ContinuousClock.Instant, _ batcher: inout Batcher) {
+        seal(shard, &batcher)
+        limitSize(of: shard, batcher, receipt)
+    }
+
+    @inline(__always)
+    private mutating func tookOne(of count: Int, in shard: Int, _ batcher: inout Batcher) {
         if writers[shard].recordCount == 1 { open.append(shard) }
         records += 1
-        bytes += record.count
+        bytes += count
         if writers[shard].recordCount == 1, writers[shard].size >= writers[shard].maxSize { seal(shard, &batcher) }
     }
 
@@ -297,8 +364,6 @@ public struct Aggregator: ~Copyable {
             records += 1
             return
         }
-        // Its pieces stay together.
-        let key = key ?? fieldKey(of: record)
         var offset = 0
         while offset < record.count {
             let cut = Self.cut(record, from: offset, to: record.count, most: limits.record)

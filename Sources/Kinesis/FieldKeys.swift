@@ -3,8 +3,6 @@ internal import Bytes
 /// Partition keys out of the records' JSON.
 struct FieldKeys {
     private let pointer: JSONPointer
-    private var recent = RecentKeys()
-    private var text: [UInt8] = []
     /// Of records without a key: one of each shard, as they were drawn.
     private var drawn: [RecordKey?]
 
@@ -14,12 +12,10 @@ struct FieldKeys {
         drawn = [RecordKey?](repeating: nil, count: shards)
     }
 
-    /// The key that a record names; nil if it names none.
-    mutating func key(of record: Span<UInt8>, _ md5: borrowing MD5) -> RecordKey? {
+    /// Appends the key that a record names to `out`; false if it names none.
+    func read(_ record: Span<UInt8>, into out: inout ByteWriter) -> Bool {
         // So many bytes are never more characters.
-        guard pointer.read(record, into: &text, most: Limits.partitionKeyCharacters) else { return nil }
-        let text = text
-        return recent.key(of: text.span, md5)
+        pointer.read(record, into: &out, most: Limits.partitionKeyCharacters)
     }
 
     /// A key for a record that names none: any shard's, by the shards' widths.

@@ -6,10 +6,13 @@ public struct HashKey: Hashable, Comparable, Sendable {
 
     /// The hash key Kinesis gives a partition key: its MD5 read as a big-endian number.
     public init(partitionKey: Span<UInt8>, _ md5: borrowing MD5) {
-        var value: UInt128 = 0
-        let sum = md5.sum(of: partitionKey)
-        for index in 0..<16 { value = value << 8 | UInt128(sum[index]) }
-        self.value = value
+        self.init(bytes: md5.sum(of: partitionKey).span)
+    }
+
+    /// The number that 16 bytes are, the highest first.
+    init(bytes: Span<UInt8>) {
+        precondition(bytes.count == 16)
+        value = unsafe bytes.withUnsafeBytes { unsafe UInt128(bigEndian: $0.loadUnaligned(as: UInt128.self)) }
     }
 
     /// Reads the decimal form of the API: digits only, no leading zeros, at most 2^128 - 1.

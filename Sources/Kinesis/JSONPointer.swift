@@ -1,3 +1,5 @@
+public import Bytes
+
 /// Finds one value in a JSON text by its path (RFC 6901), and reads no more of the text than it must.
 ///
 /// Costs about a nanosecond for each byte up to the value; allocates nothing.
@@ -31,13 +33,21 @@ public struct JSONPointer: Equatable, Sendable {
         (self.text, self.tokens) = (text, tokens)
     }
 
-    /// Reads the value into `out`: a string's characters, or a number, `true` or `false` as it is written.
+    /// Appends the value to `out`: a string's characters, or a number, `true` or `false` as it is written.
     ///
-    /// - Parameter most: bytes of `out` at most; what is longer is cut there.
+    /// - Parameter most: bytes of the value at most; what is longer is cut there.
     /// - Returns: false if there is no such value, if it is null, an empty string, an object or an array, or if the text
-    ///   before it is no JSON.
-    public func read(_ text: Span<UInt8>, into out: inout [UInt8], most: Int) -> Bool {
-        out.removeAll(keepingCapacity: true)
+    ///   before it is no JSON; `out` is then as it was.
+    public func read(_ text: Span<UInt8>, into out: inout ByteWriter, most: Int) -> Bool {
+        let start = out.count
+        guard append(text, to: &out, most: most), out.count > start else {
+            out.truncate(to: start)
+            return false
+        }
+        return true
+    }
+
+    private func append(_ text: Span<UInt8>, to out: inout ByteWriter, most: Int) -> Bool {
         var at = 0
         for token in tokens {
             Self.skipSpace(text, &at)
@@ -53,11 +63,11 @@ public struct JSONPointer: Equatable, Sendable {
         switch text[at] {
         case UInt8(ascii: "\""):
             at += 1
-            return Self.string(text, &at, into: &out, most: most) && !out.isEmpty
+            return Self.string(text, &at, into: &out, most: most)
         case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "t"), UInt8(ascii: "f"):
             let start = at
             guard Self.skipWord(text, &at) else { return false }
-            for index in start..<min(at, start + most) { out.append(text[index]) }
+            out.append(text.extracting(start..<min(at, start + most)))
             return true
         default: return false
         }
@@ -124,8 +134,9 @@ public struct JSONPointer: Equatable, Sendable {
         // Escapes make it longer, and are rare in names.
         guard size > name.count else { return false }
         for index in start..<at - 1 where text[index] == UInt8(ascii: "\\") {
-            var (decoded, from): ([UInt8], Int) = ([], start)
-            return string(text, &from, into: &decoded, most: size) && decoded == name
+            var from = start
+            var decoded = ByteWriter(capacity: size)
+            return string(text, &from, into: &decoded, most: size) && decoded.array == name
         }
         return false
     }
@@ -187,17 +198,18 @@ public struct JSONPointer: Equatable, Sendable {
     }
 
     /// Reads the string that begins at `at`, without its escapes.
-    private static func string(_ text: Span<UInt8>, _ at: inout Int, into out: inout [UInt8], most: Int) -> Bool {
-        while at < text.count {
-            let byte = text[at]
+    private static func string(_ text: Span<UInt8>, _ at: inout Int, into out: inout ByteWriter, most: Int) -> Bool {
+        let start = out.count
+        while true {
+            let plain = at
+            // The rest of a long one need not be read.
+            let enough = min(text.count, at + most + 5 - (out.count - start))
+            while at < enough, text[at] != UInt8(ascii: "\""), text[at] != UInt8(ascii: "\\") { at += 1 }
+            out.append(text.extracting(plain..<at))
+            if out.count - start > most + 4 { return cut(&out, start + most) }
+            guard at < text.count else { return false }
             at += 1
-            if byte == UInt8(ascii: "\"") { return cut(&out, most) }
-            guard byte == UInt8(ascii: "\\") else {
-                out.append(byte)
-                // The rest of a long one need not be read.
-                if out.count > most + 4 { return cut(&out, most) }
-                continue
-            }
+            if text[at - 1] == UInt8(ascii: "\"") { return cut(&out, start + most) }
             guard at < text.count else { return false }
             let escape = text[at]
             at += 1
@@ -217,12 +229,15 @@ public struct JSONPointer: Equatable, Sendable {
         return false
     }
 
-    /// Cuts what is longer than `most` bytes, between characters.
-    private static func cut(_ out: inout [UInt8], _ most: Int) -> Bool {
-        guard out.count > most else { return true }
-        var end = most
-        while end > 0, end > most - 4, out[end] & 0xc0 == 0x80 { end -= 1 }
-        out.removeSubrange(end...)
+    /// Cuts what goes past `limit`, between characters.
+    private static func cut(_ out: inout ByteWriter, _ limit: Int) -> Bool {
+        guard out.count > limit else { return true }
+        let end = out.withBytes { bytes in
+            var end = limit
+            while end > 0, end > limit - 4, bytes[end] & 0xc0 == 0x80 { end -= 1 }
+            return end
+        }
+        out.truncate(to: end)
         return true
     }
 

@@ -1,4 +1,5 @@
 internal import Bytes
+import Glibc
 
 /// The distinct keys of an open aggregate as finished protobuf: each once, in order of arrival.
 ///
@@ -6,11 +7,13 @@ internal import Bytes
 /// that a busy table allocates nothing.
 struct KeyTable: ~Copyable {
     private(set) var encoded = ByteWriter(capacity: 0)
-    private var keys: [(hash: UInt64, start: Int, count: Int)] = []
-    /// Open addressing: index + 1 of a key, 0 for empty.
+    private var keys: [(start: UInt32, count: UInt32)] = []
+    /// Open addressing: index + 1 of a key in the lowest bits and some of its hash above them, 0 for empty.
     ///
     /// Used past a few keys; a scan is faster below.
     private var slots: [UInt32] = []
+    /// The bits of a slot that are an index; 2^14 keys are the most that an aggregate has.
+    private static let indexBits: UInt32 = 0x7fff
     private let tag: UInt8
 
     private static let scanned = 8
@@ -20,35 +23,44 @@ struct KeyTable: ~Copyable {
     var count: Int { keys.count }
 
     /// The index of `key`, if the table has it.
-    func index(of key: Span<UInt8>) -> Int? {
-        let hash = Self.hash(key)
+    ///
+    /// - Parameter hash: the key's, by `hash`.
+    func index(of key: Span<UInt8>, _ hash: UInt64) -> Int? {
         guard keys.count > Self.scanned else {
-            return keys.indices.first { keys[$0].hash == hash && equal($0, key) }
+            return keys.indices.first { equal($0, key) }
         }
         var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] != 0 {
-            let index = Int(slots[slot]) - 1
-            if keys[index].hash == hash, equal(index, key) { return index }
+            // Most other keys are told from this one without a look at them.
+            if (slots[slot] ^ UInt32(truncatingIfNeeded: hash >> 32)) & ~Self.indexBits == 0 {
+                let index = Int(slots[slot] & Self.indexBits) - 1
+                if equal(index, key) { return index }
+            }
             slot = (slot + 1) & (slots.count - 1)
         }
         return nil
+    }
+
+    /// Reads where `index` will look first.
+    func touch(_ hash: UInt64) -> UInt32 {
+        slots.isEmpty ? 0 : slots[Int(truncatingIfNeeded: hash) & (slots.count - 1)]
     }
 
     /// Bytes that adding a key of `count` bytes takes.
     static func cost(of count: Int) -> Int { 1 + Varint.size(UInt64(count)) + count }
 
     /// Adds `key`, which the table must not have, and returns its index.
-    mutating func add(_ key: Span<UInt8>) -> Int {
+    mutating func add(_ key: Span<UInt8>, _ hash: UInt64) -> Int {
         encoded.append(tag)
         Varint.append(UInt64(key.count), to: &encoded)
-        keys.append((Self.hash(key), encoded.count, key.count))
+        keys.append((UInt32(encoded.count), UInt32(key.count)))
         encoded.append(key)
-        if keys.count > Self.scanned { place(keys.count - 1) }
+        if keys.count > Self.scanned { place(keys.count - 1, hash) }
         return keys.count - 1
     }
 
     /// Bytes of memory it holds.
-    var footprint: Int { encoded.capacity + keys.capacity * 24 + slots.count * 4 }
+    var footprint: Int { encoded.capacity + keys.capacity * 8 + slots.count * 4 }
 
     mutating func removeAll(keepingMemory: Bool) {
         encoded.clear(keeping: keepingMemory ? .max : 0)
@@ -60,38 +72,61 @@ struct KeyTable: ~Copyable {
         }
     }
 
-    private mutating func place(_ index: Int) {
+    private mutating func place(_ index: Int, _ hash: UInt64) {
         if keys.count * 2 > slots.count {
             slots = [UInt32](repeating: 0, count: max(64, slots.count * 2))
-            for old in 0..<index { insert(old) }
+            for old in 0..<index { insert(old, storedHash(old)) }
         } else if keys.count == Self.scanned + 1 {
-            for old in 0..<index { insert(old) }
+            for old in 0..<index { insert(old, storedHash(old)) }
         }
-        insert(index)
+        insert(index, hash)
     }
 
-    private mutating func insert(_ index: Int) {
-        var slot = Int(truncatingIfNeeded: keys[index].hash) & (slots.count - 1)
+    private func storedHash(_ index: Int) -> UInt64 {
+        let start = Int(keys[index].start)
+        return encoded.withBytes(start..<start + Int(keys[index].count)) { Self.hash($0) }
+    }
+
+    private mutating func insert(_ index: Int, _ hash: UInt64) {
+        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] != 0 { slot = (slot + 1) & (slots.count - 1) }
-        slots[slot] = UInt32(index + 1)
+        slots[slot] = UInt32(truncatingIfNeeded: hash >> 32) & ~Self.indexBits | UInt32(index + 1)
     }
 
     private func equal(_ index: Int, _ key: Span<UInt8>) -> Bool {
-        let (_, start, count) = keys[index]
-        guard count == key.count else { return false }
-        return encoded.withBytes(start..<start + count) { stored in
-            for offset in 0..<count where stored[offset] != key[offset] { return false }
-            return true
+        let (start, count) = keys[index]
+        guard Int(count) == key.count else { return false }
+        guard count > 0 else { return true }
+        return unsafe key.withUnsafeBytes { key in
+            unsafe memcmp(encoded.bytes.baseAddress! + Int(start), key.baseAddress!, key.count) == 0
         }
     }
 
-    /// FNV-1a.
+    /// A hash of `key`'s bytes, eight at a time, each mixed by a multiplication into 128 bits.
     ///
     /// Keys are the operator's, not an attacker's; a table lives for one aggregate.
-    private static func hash(_ key: Span<UInt8>) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for index in key.indices { hash = (hash ^ UInt64(key[index])) &* 0x100_0000_01b3 }
-        return hash ^ hash >> 32
+    @inline(__always)
+    static func hash(_ key: Span<UInt8>) -> UInt64 {
+        unsafe key.withUnsafeBytes { key in
+            var (hash, at) = (UInt64(key.count) &* 0x9e37_79b9_7f4a_7c15, 0)
+            func mix(_ word: UInt64) {
+                let (high, low) = (hash ^ word).multipliedFullWidth(by: 0xd6e8_feb8_6659_fd93)
+                hash = high ^ low
+            }
+            while at + 8 <= key.count {
+                mix(unsafe key.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+                at += 8
+            }
+            guard at < key.count else { return hash }
+            if key.count >= 8 {
+                mix(unsafe key.loadUnaligned(fromByteOffset: key.count - 8, as: UInt64.self))
+            } else {
+                var word: UInt64 = 0
+                for index in at..<key.count { unsafe word = word << 8 | UInt64(key[index]) }
+                mix(word)
+            }
+            return hash
+        }
     }
 }
 

@@ -14,6 +14,12 @@ public struct RecordKey: Sendable, Equatable {
         explicitHashKey = []
     }
 
+    /// A record that its partition key places, whose MD5 is known.
+    init(copying partitionKey: Span<UInt8>, hash: HashKey) {
+        self.partitionKey = unsafe partitionKey.withUnsafeBytes { unsafe Array($0) }
+        (self.hash, explicitHashKey) = (hash, [])
+    }
+
     /// A record that is placed by `hash`, whatever its partition key.
     public init(partitionKey: [UInt8], explicit hash: HashKey) {
         self.partitionKey = partitionKey

@@ -39,11 +39,15 @@ public struct Shard: Equatable, Sendable {
 
 /// Which open shard takes a hash key.
 ///
-/// A lookup is logarithmic in the number of shards.
+/// A lookup takes the same time whatever the number of shards; where their sizes differ much, the logarithm of it.
 public struct ShardMap: Equatable, Sendable {
     /// The open shards in the order of their ranges, which together hold every hash key exactly once.
     public let shards: [Shard]
     private let ends: [HashKey]
+    /// By a hash key's highest bits: the first shard that may take it. With more of them than shards, it nearly always does.
+    private let firsts: [UInt32]
+    /// How far a hash key is shifted to leave those bits.
+    private let shift: Int
     private let indices: [ShardID: Int]
 
     /// - Parameter shards: as listed, in any order; closed ones are left out.
@@ -66,6 +70,14 @@ public struct ShardMap: Equatable, Sendable {
     private init(inOrder shards: [Shard]) {
         self.shards = shards
         ends = shards.map(\.range.upperBound)
+        let bits = min(20, Int.bitWidth - shards.count.leadingZeroBitCount + 1)
+        shift = 128 - bits
+        var (firsts, shard): ([UInt32], Int) = ([], 0)
+        for highest in 0..<UInt128(1) << UInt128(bits) {
+            while shards[shard].range.upperBound.value < highest << UInt128(128 - bits) { shard += 1 }
+            firsts.append(UInt32(shard))
+        }
+        self.firsts = firsts
         indices = Dictionary(shards.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
@@ -83,7 +95,9 @@ public struct ShardMap: Equatable, Sendable {
 
     /// The index of the shard whose range holds `hash`.
     public func index(of hash: HashKey) -> Int {
-        var (low, high) = (0, ends.count - 1)
+        let highest = Int(truncatingIfNeeded: hash.value >> UInt128(shift))
+        var low = Int(firsts[highest])
+        var high = highest + 1 < firsts.count ? Int(firsts[highest + 1]) : ends.count - 1
         while low < high {
             let middle = (low + high) / 2
             if ends[middle] < hash { low = middle + 1 } else { high = middle }

@@ -54,6 +54,24 @@ struct ShardWriter: ~Copyable {
         }
     }
 
+    /// Reads the memory that appending under a partition key of this hash will need, as `AggregateWriter.touch` does.
+    func touch(_ hash: UInt64) -> UInt32 { compression == .none ? aggregate.touch(hash) : 0 }
+
+    /// The same under a partition key that places the record at `hash`.
+    mutating func append(
+        _ record: Span<UInt8>,
+        under partitionKey: Span<UInt8>,
+        at hash: HashKey,
+        from run: Run,
+        receipt: ContinuousClock.Instant
+    ) -> Bool {
+        guard compression != .none else {
+            return aggregate.append(record, under: partitionKey, at: hash, from: run, receipt: receipt)
+        }
+        let key = RecordKey(copying: partitionKey, hash: hash)
+        return append(record, under: key, from: run, receipt: receipt)
+    }
+
     /// Appends the records of `block` from `offset` on, as `AggregateWriter.append` does.
     @inline(__always)
     mutating func append<Cut: RecordCut>(

@@ -240,7 +240,8 @@ class Soak:
         )
         left = spooled + collections.Counter(in_files)
         self.spooled = spooled.total()
-        of_this_life = [line for line, time in arrived.items() if time >= run.started]
+        # A line that the spool owed came from there, before its file was read as far, if it was read at all.
+        of_this_life = [line for line, time in arrived.items() if time >= run.started and line not in owed_before]
         if ends_gently and "everything that was read is delivered" in run.log:
             self.counts["stops with everything delivered"] += 1
             assert not of_this_life, f"delivered, and not in the state file: {judge.ranges(of_this_life)}"
@@ -252,10 +253,9 @@ class Soak:
             self.most_spooled = max(self.most_spooled, self.spooled)
         self.judge.will_come(left)
         if not is_disturbed:
-            # A refused record holds back every line behind it; without faults nothing does. A line that was spooled may have
-            # come from there, before its file was read as far.
+            # A refused record holds back every line behind it; without faults nothing does.
             oldest = death - CHECKPOINT_AGE - self._longest_sync(run.started)
-            late = [line for line in of_this_life if arrived[line] < oldest and line not in owed_before]
+            late = [line for line in of_this_life if arrived[line] < oldest]
             if late:
                 self.stale += late
                 print(f"covered too late, {death - min(arrived[line] for line in late):.2f} s: {judge.ranges(late)}\n{run.log[-20000:]}")

@@ -143,9 +143,17 @@ package final class Settlement {
     // MARK: positions
 
     private func move(_ runs: [Run], to place: Ledger.Place) {
-        for run in runs {
-            guard let input = sources[run.source]?.input else { continue }
-            ledger.move(.init(records: Int(run.records), bytes: run.bytes), of: input, from: .inFlight, to: place)
+        var index = 0
+        while index < runs.count {
+            // A shard's records may be every other one of a file: a run for each of them.
+            let source = runs[index].source
+            var amount = Ledger.Amount()
+            while index < runs.count, runs[index].source == source {
+                amount += .init(records: Int(runs[index].records), bytes: runs[index].bytes)
+                index += 1
+            }
+            guard let input = sources[source]?.input else { continue }
+            ledger.move(amount, of: input, from: .inFlight, to: place)
         }
     }
 
