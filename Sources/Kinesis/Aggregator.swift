@@ -218,7 +218,9 @@ public struct Aggregator: ~Copyable {
                 let run = Run(source: source, first: position, end: position + UInt64(count))
                 batch.add(data, from: run) { keys in
                     // Another configuration may have come since.
-                    guard placement == .key else { return fieldKeys?.read(block.extracting(data), into: &keys) ?? false }
+                    guard placement == .key else {
+                        return fieldKeys?.read(block.extracting(data), into: &keys) ?? false
+                    }
                     keys.append(block.extracting(key))
                     return true
                 }

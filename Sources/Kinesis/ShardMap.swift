@@ -44,7 +44,9 @@ public struct ShardMap: Equatable, Sendable {
     /// The open shards in the order of their ranges, which together hold every hash key exactly once.
     public let shards: [Shard]
     private let ends: [HashKey]
-    /// By a hash key's highest bits: the first shard that may take it. With more of them than shards, it nearly always does.
+    /// By a hash key's highest bits: the first shard that may take it.
+    ///
+    /// With more of them than shards, it nearly always does.
     private let firsts: [UInt32]
     /// How far a hash key is shifted to leave those bits.
     private let shift: Int

@@ -80,16 +80,13 @@ public struct SigV4: Sendable {
 
     /// The canonical request, and the list of signed headers.
     public static func canonical(_ request: Request) -> (text: String, signedHeaders: String) {
-        var values: [String: [String]] = [:]
+        var values: [String: String] = [:]
         for (name, value) in request.headers {
-            // Lines of a folded header each count as a value of their own; runs of spaces shrink to one.
-            let lines = value.split(separator: "\n").map { line in
-                line.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\r" }).joined(separator: " ")
-            }
-            values[name.lowercased(), default: []].append(lines.joined(separator: ","))
+            let (name, value) = (name.lowercased(), trimmed(value))
+            values[name] = values[name].map { "\($0),\(value)" } ?? value
         }
         let names = values.keys.sorted()
-        let headers = names.map { "\($0):\(values[$0]!.joined(separator: ","))\n" }.joined()
+        let headers = names.map { "\($0):\(values[$0]!)\n" }.joined()
         let query = request.query.split(separator: "&").map { pair in
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             return (name: encode(parts[0]), value: parts.count > 1 ? encode(parts[1]) : "")
@@ -100,6 +97,21 @@ public struct SigV4: Sendable {
         let signed = names.joined(separator: ";")
         let path = request.path.isEmpty ? "/" : encode(request.path[...], keeping: "/")
         return ("\(request.method)\n\(path)\n\(query)\n\(headers)\n\(signed)\n\(request.bodyHash)", signed)
+    }
+
+    /// A header's value without needless space.
+    private static func trimmed(_ value: String) -> String {
+        var (before, isTrimmed) = (UInt8(ascii: " "), true)
+        for byte in value.utf8 {
+            if byte < 0x20 || byte == 0x20 && before == 0x20 { isTrimmed = false }
+            before = byte
+        }
+        if isTrimmed, before != 0x20 { return value }
+        // Lines of a folded header each count as a value of their own; runs of spaces shrink to one.
+        return value.split(separator: "\n").map { line in
+            line.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\r" }).joined(separator: " ")
+        }
+        .joined(separator: ",")
     }
 
     /// Percent-encodes all but the unreserved characters; what is encoded already stays so.

@@ -92,6 +92,18 @@ public final class ListeningSocket: Sendable {
         }
     }
 
+    /// Whether it was opened by systemd, which keeps it.
+    public var isPassed: Bool {
+        switch base {
+        case .passed: true
+        case .internet: false
+        case .file: false
+        }
+    }
+
+    /// Accepts nothing more: who connects from now on is told so.
+    public func refuse() { shutdown(number, Int32(SHUT_RD)) }
+
     /// Where it is bound: the port is the kernel's where none was asked for.
     public var address: InternetAddress? {
         var bound = clinux_address()

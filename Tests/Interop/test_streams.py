@@ -18,6 +18,7 @@ import pytest
 from authority import Authority
 from conftest import BINARY, end, environment, until
 from listener import Listener, Recorder, counted, lines_of, loggen, run, start_rsyslog
+from socket_senders import free_port
 
 
 @pytest.fixture
@@ -195,10 +196,9 @@ def test_length_prefix(listen):
 
 
 @pytest.mark.parametrize("by", ["address", "name"])
-def test_systemd_socket_activate(make_agent, local_kinesis, stream, tmp_path, by):
+def test_systemd_socket_activate(make_agent, local_kinesis, stream, tmp_path, chance, by):
     """The socket is there before the agent, and takes what is sent meanwhile: by its address, or by the input's name."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port(chance)
     listener = Listener(
         make_agent, local_kinesis.url, stream, f"tcp://127.0.0.1:{port if by == 'address' else 1}",
         f"unix://{tmp_path}/{'log' if by == 'address' else 'none'}.sock", start=False,
@@ -446,6 +446,20 @@ def test_senders_that_hear_of_a_stop_lose_nothing(listen, tmp_path):
             assert not thread.is_alive()
     oracle.verify(agent.url, agent.stream, sources).require_exact()
     assert figures["records"] == sum(source.written for source in sources) and "unfinished" not in figures
+
+
+def test_connections_that_nobody_has_accepted_yet_at_a_stop_are_read(listen, tmp_path):
+    agent = listen("tcp://127.0.0.1:0", f"unix://{tmp_path}/log.sock")
+    os.kill(agent.run.pid, signal.SIGSTOP)
+    messages = [b"message %d" % number for number in range(300)]
+    with contextlib.ExitStack() as connections:
+        for number, message in enumerate(messages):
+            connection = connections.enter_context(agent.connect("tcp" if number % 2 else "unix"))
+            connection.sendall(message + b"\n")
+        os.kill(agent.run.pid, signal.SIGTERM)
+        os.kill(agent.run.pid, signal.SIGCONT)
+        assert agent.run.wait(20) == 0, agent.run.log
+    assert sorted(agent.records()) == sorted(messages)
 
 
 # What a record is placed by, and as what it is written

@@ -226,6 +226,7 @@ struct FileFinder: ~Copyable {
         isFirstScan = false
         scan = nil
         nextScan = .now + pause
+        if files.hasMissed { isScanWanted = true }
     }
 
     /// Looks at one path that matches: a file that is known, or a new one.

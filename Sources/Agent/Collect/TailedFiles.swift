@@ -30,6 +30,8 @@ struct TailedFiles: ~Copyable {
     private var waiting: [TailedFile] = []
     /// The number of the search that goes on, or was the last.
     private var search: UInt32 = 0
+    /// A file of the last run got another name while it was looked for.
+    private(set) var hasMissed = false
     /// Until every file is known that was there before.
     private var isFirstSearch = true
     private let startsAtEnd: Bool
@@ -386,6 +388,7 @@ struct TailedFiles: ~Copyable {
     /// An entry is kept for a while if its file is not there: its file system may not be mounted yet.
     private mutating func findMissing(_ listings: inout FolderListings) {
         var missing: [UInt32] = []
+        hasMissed = false
         for known in checkpoints.unclaimed(of: input.name) {
             let entry = known.entry
             // The configuration asks for it no more. What version 1 wrote has but its last name.
@@ -394,10 +397,13 @@ struct TailedFiles: ~Copyable {
                 continue
             }
             let path = listings.path(of: entry.inode, in: Folder.parent(of: entry.path))
+            let status = path.flatMap { try? FileStatus(of: $0) }
+            if let status, status.device == entry.device, status.inode != entry.inode {
+                hasMissed = true
+                continue
+            }
             // Of an empty file nothing but the name is known, which rotation adds to.
-            guard let path, (try? FileStatus(of: path))?.device == entry.device,
-                entry.headSize > 0 || path.hasPrefix(entry.path)
-            else {
+            guard let path, status?.device == entry.device, entry.headSize > 0 || path.hasPrefix(entry.path) else {
                 if packed.begin(entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset) {
                     checkpoints.claim(entry.id)
                     continue

@@ -76,7 +76,7 @@ package struct StreamCollector: ~Copyable {
             )
         }
         while !isStopping { work(atMost: nextDeadline.map { max(.zero, $0 - now) }) }
-        pauseAccepting()
+        acceptRest()
         for connection in connections.all where !connection.isShakingHands {
             connection.session?.sayFarewell()
             connection.socket.sayEnd()
@@ -129,7 +129,7 @@ package struct StreamCollector: ~Copyable {
         writer.begin()
         for token in events where token != Self.bellToken {
             if token < Connections.firstToken {
-                accept(sockets.listening[Int(token)], now)
+                _ = accept(sockets.listening[Int(token)], now)
             } else if let connection = connections[token] {
                 attend(to: connection, now)
             }
@@ -142,14 +142,20 @@ package struct StreamCollector: ~Copyable {
 
     // MARK: accepting
 
-    private mutating func accept(_ address: StreamSockets.Address, _ now: Duration) {
+    /// Takes connections, a turn's worth.
+    ///
+    /// - Returns: whether there may be more.
+    private mutating func accept(_ address: StreamSockets.Address, _ now: Duration) -> Bool {
         // At another configuration the next collector takes them.
-        guard acceptsAgain == nil, !(isStopping && feed.isRetired) else { return }
+        guard acceptsAgain == nil, !(isStopping && feed.isRetired) else { return false }
         let room = min(Self.acceptTurn, freeDescriptors)
-        if room == 0 { return tellShort("descriptors", now) }
+        if room == 0 {
+            tellShort("descriptors", now)
+            return false
+        }
         for _ in 0..<room {
             do {
-                guard let socket = try address.socket.accept() else { return }
+                guard let socket = try address.socket.accept() else { return false }
                 counters.accepted.add(1)
                 guard connections.count < settings.maxConnections else {
                     counters.refused.add(1)
@@ -160,8 +166,24 @@ package struct StreamCollector: ~Copyable {
                     continue
                 }
                 add(socket, to: address.listen, now)
-            } catch { return tellShort("\(error)", now) }
+            } catch {
+                tellShort("\(error)", now)
+                return false
+            }
         }
+        return true
+    }
+
+    /// Takes the connections that wait in the kernel, which would reset them; from then on it refuses others.
+    ///
+    /// What systemd listens on keeps them for the next agent, and so does an input for its next configuration.
+    private mutating func acceptRest() {
+        let end = ContinuousClock.now + Self.lastTurns
+        for address in sockets.listening where !feed.isRetired && !address.socket.isPassed {
+            while .now < end, accept(address, now) {}
+            address.socket.refuse()
+        }
+        pauseAccepting()
     }
 
     private mutating func add(_ socket: consuming StreamSocket, to listen: Configuration.Listen, _ now: Duration) {
