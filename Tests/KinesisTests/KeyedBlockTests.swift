@@ -1,0 +1,113 @@
+import Bytes
+import COpenSSL
+import Kinesis
+import Seeded
+import Testing
+
+/// Records that bring their partition keys, many at a time.
+@Suite struct KeyedBlockTests {
+    private struct Input: Equatable {
+        var key: [UInt8]
+        var data: [UInt8]
+
+        var isPlaced: Bool { !key.isEmpty && String(validating: key, as: UTF8.self) != nil }
+
+        /// Where OpenSSL's MD5 puts it.
+        var hash: HashKey {
+            HashKey(MD5Tests.reference(key).reduce(UInt128(0)) { $0 << 8 | UInt128($1) })
+        }
+    }
+
+    private static func shards(_ random: inout Random) throws -> ShardMap {
+        let ends = Set((0..<random.below(150)).map { _ in UInt128.random(in: 1..<UInt128.max, using: &random) })
+            .sorted()
+        let starts = [0] + ends.map { $0 + 1 }
+        return try ShardMap(
+            zip(starts, ends + [.max]).enumerated().map { number, range in
+                Shard(id: ShardID(number: UInt64(number)), range: HashKey(range.0)...HashKey(range.1))
+            }
+        )
+    }
+
+    private static func key(_ random: inout Random) -> [UInt8] {
+        switch random.below(20) {
+        case 0: []
+        case 1: random.bytes(1 + random.below(40))
+        case 2: Array("Gerät-\(random.below(50))-😀".utf8)
+        case 3: [UInt8](repeating: 97, count: 2 + random.below(255))
+        case 4..<12: Array("\(random.below(40))".utf8)
+        default: Array("device-\(random.below(100_000))".utf8)
+        }
+    }
+
+    private static func block(of inputs: [Input]) -> [UInt8] {
+        inputs.flatMap { input in
+            [input.data.count, input.key.count].flatMap { length in
+                (0..<4).map { UInt8(truncatingIfNeeded: length >> (8 * $0)) }
+            } + input.key + input.data
+        }
+    }
+
+    /// The records of an aggregate, each with its partition key, and the hash key that Kinesis places the whole by.
+    private static func records(of aggregate: SealedAggregate) -> (place: HashKey, records: [Input]) {
+        let place = aggregate.key.explicitHashKey ?? Input(key: aggregate.key.partitionKey, data: []).hash
+        guard aggregate.recordCount > 1 else {
+            return (place, [Input(key: aggregate.key.partitionKey, data: aggregate.withData { Array($0) })])
+        }
+        let users = aggregate.withData { Deaggregator().userRecords(of: $0) }
+        return (place, (users ?? []).map { Input(key: $0.partitionKey, data: $0.data) })
+    }
+
+    @Test func `each record comes to the shard of its key, whole, and behind those that were before it`() throws {
+        var random = Random()
+        for _ in 0..<40 {
+            let map = try Self.shards(&random)
+            var limits = Aggregator.Limits()
+            limits.size = [700, 5_000, 51_200].randomElement(using: &random)!
+            var batching = Batcher.Limits()
+            batching.shardShare = nil
+            let now = ContinuousClock.now
+            var batcher = Batcher(batching, map: map, now: now)
+            let pool = BufferPool(mostKept: 0)
+            var aggregator = Aggregator(.key, limits, map: map, pool: pool, seed: random.next())
+            var inputs: [Input] = []
+            for _ in 0..<20 {
+                let block = (0..<random.below(150)).map { _ in
+                    Input(key: Self.key(&random), data: random.bytes(random.below(300)))
+                }
+                let bytes = Self.block(of: block)
+                aggregator.take(
+                    keyed: bytes.span,
+                    source: 1,
+                    position: UInt64(inputs.count),
+                    receipt: now,
+                    into: &batcher
+                )
+                inputs += block
+            }
+            aggregator.sealAll(into: &batcher)
+            #expect(aggregator.takeCounts().records == inputs.count, random.note)
+
+            var came: [[UInt8]: [[UInt8]]] = [:]
+            var keyless: [[UInt8]] = []
+            for aggregate in batcher.takeAll() {
+                let (place, records) = Self.records(of: aggregate)
+                #expect(records.count == aggregate.recordCount, random.note)
+                let shard = map[place]
+                for record in records {
+                    if record.key == Aggregator.anyPartitionKey {
+                        keyless.append(record.data)
+                        continue
+                    }
+                    #expect(shard.range.contains(record.hash), random.note)
+                    came[record.key, default: []].append(record.data)
+                }
+            }
+            var sent: [[UInt8]: [[UInt8]]] = [:]
+            for input in inputs where input.isPlaced { sent[input.key, default: []].append(input.data) }
+            #expect(came == sent, random.note)
+            let rest = inputs.filter { !$0.isPlaced }.map(\.data)
+            #expect(keyless.map { "\($0)" }.sorted() == rest.map { "\($0)" }.sorted(), random.note)
+        }
+    }
+}
