@@ -13,7 +13,7 @@ SOAK ?= 3600
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
 APT_TESTS := python3-venv openssl logrotate valgrind binutils bsdutils rsyslog rsyslog-openssl socat systemd libglib2.0-0
 
-.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench fleet format lint proto clean
+.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench curves fleet format lint proto clean
 
 deps: deps-build .venv/installed .peers/usr/bin/loggen
 
@@ -71,9 +71,13 @@ bench: deps
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
-	.venv/bin/python benchmarks/Datagrams/run.py
 	$(BUILD) --product instruction-benchmark
 	$(PYTHON) benchmarks/Instructions/run.py
+
+# Every point of the curves, of which bench measures a few; writes benchmarks/results/curves.json, which is committed.
+curves: deps
+	$(BUILD) --product penstock
+	.venv/bin/python benchmarks/EndToEnd/curves.py
 
 # A thousand agents on one stream, simulated; writes benchmarks/results/fleet.*, which are committed.
 fleet: deps
