@@ -39,41 +39,46 @@ def bars(ratios, top):
     yield text(LEFT, bottom + 14, "thin line: the floor; orange: at most so much")
 
 
-def panel(curve, found, name_of, left, top, width, height):
-    """One curve, over a logarithmic axis; from nothing up, so that a flat one looks flat."""
-    points = [(point, found[name_of(curve, point)]["ratio"]) for point in curve.points if name_of(curve, point) in found]
-    most = max(2.0, max(ratio for _, ratio in points) * 1.1)
-    first, last = math.log10(points[0][0]), math.log10(points[-1][0])
+def panel(curve, found, top, height=130):
+    """One curve, over a logarithmic axis, and the reasons of its steps; from nothing up, so that a flat one looks flat.
 
-    def place(point, ratio):
-        return left + width * (math.log10(point) - first) / max(1e-9, last - first), top + height * (1 - ratio / most)
+    found: each point with what is known of it.
+    """
+    left, width = 56, WIDTH - 80
+    most = max(2.0, max(row["ratio"] for row in found.values()) * 1.1)
+    first, last = math.log10(min(found)), math.log10(max(found))
 
-    yield text(left, top - 10, f"{curve.name}: multiples of the floor", "title")
+    def place(point):
+        return left + width * (math.log10(point) - first) / (last - first), top + height * (1 - found[point]["ratio"] / most)
+
+    yield text(left, top - 10, f"{curve.name}: CPU in multiples of the floor", "title")
     step = 10 ** math.floor(math.log10(most / 2))
     step *= 5 if most / step > 12 else 2 if most / step > 5 else 1
     for number in range(int(most / step) + 1):
         y = top + height * (1 - number * step / most)
         yield line(left, y, left + width, y)
         yield text(left - 6, y + 4, f"{number * step:g}", anchor="end")
-    for point, ratio in points:
-        x, y = place(point, ratio)
+    yield f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, found))}"/>'
+    for point in found:
+        x, y = place(point)
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" class="dot"/>'
         yield text(x, top + height + 16, f"{point:,}", anchor="middle")
-    yield f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))}"/>'
-    yield text(left + width / 2, top + height + 32, curve.unit, anchor="middle")
+    yield text(left + width, top - 10, curve.unit, anchor="end")
+    for number, (point, row) in enumerate((point, row) for point, row in found.items() if row["why"]):
+        yield text(left, top + height + 36 + number * 15, f"{point:,}: {row['why']}")
 
 
 def chart(endtoend, curves, known, name_of):
     ratios = endtoend["ratios"]
-    top, height = 48, 150
-    out = list(bars(ratios, top))
-    base = top + len(ratios) * ROW + 64
-    shown = [curve for curve in known if any(name_of(curve, point) in curves for point in curve.points)]
-    for number, curve in enumerate(shown):
-        out += panel(curve, curves, name_of, 56 + number % 2 * 420, base + number // 2 * (height + 74), 350, height)
-    full = base + (len(shown) + 1) // 2 * (height + 74)
+    out = list(bars(ratios, 48))
+    at = 48 + len(ratios) * ROW + 64
+    for curve in known:
+        found = {point: curves[name_of(curve, point)] for point in curve.points if name_of(curve, point) in curves}
+        if len(found) > 1:
+            out += panel(curve, found, at)
+            at += 130 + 76 + 15 * sum(1 for row in found.values() if row["why"])
     start = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {full}"><style>{STYLE}</style>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {at - 30}"><style>{STYLE}</style>',
         '<rect width="100%" height="100%" class="page"/>',
     ]
     return "\n".join(start + out + ["</svg>"]) + "\n"

@@ -55,6 +55,7 @@ def main():
         print(f"not compared: this processor has {here['features']}, that of the committed results {there}\n")
         before = flat = {}
     found = {"machine": here, "rows": {}, "ratios": {}}
+    points = []
     failures = []
     print(f"{here['processor']}, {here['cores']} cores, load {here['load']}; medians of {options.pairs} pairs\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -70,10 +71,14 @@ def main():
                 say(report.ratios(group))
                 if part is datagrams:
                     say(datagrams.floods(group))
+                else:
+                    peak = report.row(group, throughput.PLAIN)["peak_MiB"]
+                    points.append(service.Point(f"peak memory: {throughput.PLAIN}", peak, "MiB", 64))
             found["rows"] |= {name: report.row(group, name) for name in group.things}
             found["ratios"] |= {ratio.name: {"ratio": ratio.value, "target": ratio.target} for ratio in group.ratios}
         if "service" in options.only:
-            points = [point for part in service.PARTS for point in part(programs, folder)]
+            points += [point for part in service.PARTS for point in part(programs, folder)]
+        if points:
             found["points"] = [vars(point) for point in points]
             say(report.points(points))
         if "billing" in options.only:
@@ -89,7 +94,7 @@ def main():
         sys.exit(
             "FAILED\n" + "\n".join(failures)
             + "\nA commit that is to cost more brings the results of a run (make bench, make curves) with its reason.")
-    if options.only == PARTS:
+    if options.only == PARTS and options.pairs >= PAIRS:
         (report.RESULTS / "endtoend.json").write_text(json.dumps(found, indent=1) + "\n")
         report.draw()
 

@@ -9,7 +9,7 @@ from measure import Group, Ratio, Sample, timed
 from processes import Agent, Kinesis, Sink, cpu, file_input, least, memory, quiet, until
 
 LINES = 1_000_000
-FLOOR = "C floor, CBOR"
+FLOOR, PLAIN = "C floor, CBOR", "CBOR, 4 shards"
 
 
 def certificate(folder):
@@ -59,7 +59,7 @@ def group(stack, programs, folder, lines=LINES):
     other = "C floor, JSON lines"
     # Name, file, Kinesis, lines of the output; at most so many times the floor.
     forms = [
-        ("CBOR, 4 shards", text, four, "", 1.3),
+        (PLAIN, text, four, "", 1.3),
         ("CBOR, 1 shard", text, one, "", 1.3),
         ("CBOR, 64 shards", text, wide, "", 1.3),
         ("CBOR over TLS", text, secret, f'ca_file = "{cert}"', None),
