@@ -40,6 +40,5 @@ def table(bills):
     one = bills[0]
     yield f"{'billed for 1 GB of 200-byte lines':36}{'PUT units':>12}{'shard s':>10}{'of one by one':>20}"
     for bill in bills:
-        yield (
-            f"{bill.name:36}{bill.units:12,.0f}{bill.shard_seconds:10,.0f}"
-            f"{'1/' + format(one.units / bill.units, '.0f'):>10}{'1/' + format(one.shard_seconds / bill.shard_seconds, '.1f'):>10}")
+        units, seconds = f"1/{one.units / bill.units:.0f}", f"1/{one.shard_seconds / bill.shard_seconds:.1f}"
+        yield f"{bill.name:36}{bill.units:12,.0f}{bill.shard_seconds:10,.0f}{units:>10}{seconds:>10}"

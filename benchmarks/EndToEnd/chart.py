@@ -3,9 +3,9 @@
 import math
 
 STYLE = (
-    "text{font:12px sans-serif;fill:#57606a}.title{font-size:14px;fill:#1f2328}line{stroke:#d8dee4}.bar{fill:#1f6feb}"
-    ".floor{stroke:#57606a}.target{stroke:#bf5b00;stroke-width:3}.curve{fill:none;stroke:#1f6feb;stroke-width:2}.dot{fill:#1f6feb}"
-    ".page{fill:#ffffff}"
+    "text{font-family:sans-serif;font-size:12px;fill:#57606a}.title{font-size:14px;fill:#1f2328}line{stroke:#d8dee4}"
+    ".page{fill:#ffffff}.bar,.dot{fill:#1f6feb}.curve{fill:none;stroke:#1f6feb;stroke-width:2}.floor{stroke:#57606a}"
+    ".target{stroke:#bf5b00;stroke-width:3}"
     "@media (prefers-color-scheme:dark){text{fill:#9198a1}.title{fill:#f0f6fc}line{stroke:#30363d}.page{fill:#0d1117}"
     ".bar,.dot{fill:#4493f8}.curve{stroke:#4493f8}.floor{stroke:#9198a1}.target{stroke:#f0883e}}"
 )
@@ -22,7 +22,7 @@ def line(x1, y1, x2, y2, kind=""):
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"{mark}/>'
 
 
-def bars(ratios, top):
+def bars(ratios, machine, top):
     """A bar for each ratio, with a mark where it is to be; the floor is 1."""
     most = max(max(row["ratio"], row["target"] or 0) for row in ratios.values()) * 1.05
     scale = (WIDTH - LEFT - 70) / most
@@ -36,7 +36,8 @@ def bars(ratios, top):
         if row["target"]:
             yield line(LEFT + row["target"] * scale, y - 3, LEFT + row["target"] * scale, y + ROW - 5, "target")
         yield text(LEFT + max(row["ratio"], row["target"] or 0) * scale + 8, y + 12, f"{row['ratio']:.2f}")
-    yield text(LEFT, bottom + 14, "thin line: the floor; orange: at most so much")
+    words = f"{machine['processor']}, {machine['cores']} cores, load {machine['load']} before"
+    yield text(LEFT, bottom + 14, f"thin line: the floor; orange: at most so much ({words})")
 
 
 def panel(curve, found, top, height=130):
@@ -44,7 +45,7 @@ def panel(curve, found, top, height=130):
 
     found: each point with what is known of it.
     """
-    left, width = 56, WIDTH - 80
+    left, width = 56, WIDTH - 100
     most = max(2.0, max(row["ratio"] for row in found.values()) * 1.1)
     first, last = math.log10(min(found)), math.log10(max(found))
 
@@ -70,7 +71,7 @@ def panel(curve, found, top, height=130):
 
 def chart(endtoend, curves, known, name_of):
     ratios = endtoend["ratios"]
-    out = list(bars(ratios, 48))
+    out = list(bars(ratios, endtoend["machine"], 48))
     at = 48 + len(ratios) * ROW + 64
     for curve in known:
         found = {point: curves[name_of(curve, point)] for point in curve.points if name_of(curve, point) in curves}

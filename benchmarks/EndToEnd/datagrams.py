@@ -124,6 +124,7 @@ def floods(group, rates=(450_000, 350_000, 250_000), seconds=2):
     """What rsyslog and the agent lose at rates that rsyslog can hardly take."""
     for rate in rates:
         theirs, mine = (group.things[name](rate, seconds) for name in (THEIRS, MINE))
-        yield f"at {rate * seconds / theirs.seconds:,.0f} messages a second rsyslog loses {theirs.lost:.2%}, penstock {mine.lost:.2%}"
+        sent = rate * seconds / theirs.seconds
+        yield f"at {sent:,.0f} messages a second rsyslog loses {theirs.lost:.2%}, penstock {mine.lost:.2%}"
         if theirs.lost == 0:
             return

@@ -92,6 +92,7 @@ def failures(group):
 
 def draw():
     """The chart of what lies in benchmarks/results."""
-    found = [json.loads(file.read_text()) if (file := RESULTS / name).exists() else {} for name in ("endtoend.json", "curves.json")]
-    if "ratios" in found[0]:
-        (RESULTS / "endtoend.svg").write_text(chart(found[0], found[1], curves.CURVES, curves.name_of))
+    rows, points = (RESULTS / "endtoend.json", RESULTS / "curves.json")
+    if rows.exists() and points.exists():
+        words = chart(json.loads(rows.read_text()), json.loads(points.read_text()), curves.CURVES, curves.name_of)
+        (RESULTS / "endtoend.svg").write_text(words)

@@ -1,4 +1,4 @@
-"""The agent as a service: how late lines are, what it takes when nothing comes, how soon it is there, what it keeps and allocates."""
+"""The agent as a service: how late lines are, what it takes when nothing comes, how soon it is there, what it allocates."""
 
 import os
 import signal
@@ -127,8 +127,9 @@ def allocations(programs, folder, size=40_000_000):
         os.unlink(lines)
     # Short lines make more aggregates of the same bytes, and each of those costs some.
     expected = counts[0] * sent[1]["records"] / sent[0]["records"]
+    more = max(0, counts[1] - expected) / (lines_of[1] - lines_of[0])
     return [
-        Point("allocations on the lane: more for each further line", max(0, counts[1] - expected) / (lines_of[1] - lines_of[0]), "", 0),
+        Point("allocations on the lane: more for each further line", more, "", 0),
         Point("  for a call of 1 MiB", counts[0] / sent[0]["calls"], ""),
     ]
 

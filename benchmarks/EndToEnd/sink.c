@@ -108,7 +108,8 @@ static void answer(int fd, int is_cbor, const struct text *body) {
     static struct text whole;
     char start[160];
     whole.count = 0;
-    add(&whole, start, snprintf(start, sizeof start, "HTTP/1.1 200 OK\r\nContent-Type: application/%s\r\nContent-Length: %zu\r\n\r\n",
+    add(&whole, start, snprintf(start, sizeof start,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/%s\r\nContent-Length: %zu\r\n\r\n",
         is_cbor ? "x-amz-cbor-1.1" : "x-amz-json-1.1", body->count));
     add(&whole, body->bytes, body->count);
     write_all(fd, whole.bytes, whole.count);
@@ -238,8 +239,8 @@ static double within(double share) {
 static void figures(int fd) {
     char words[512];
     struct text body = {.bytes = words};
-    body.count = snprintf(words, sizeof words, "{\"calls\":%ld,\"records\":%ld,\"bytes\":%ld,\"units\":%ld,\"listed\":%.6f,\"put\":%.6f,"
-        "\"lines\":%ld,\"p50\":%.2f,\"p99\":%.2f,\"p99.9\":%.2f,\"most\":%.2f}\n",
+    body.count = snprintf(words, sizeof words, "{\"calls\":%ld,\"records\":%ld,\"bytes\":%ld,\"units\":%ld,"
+        "\"listed\":%.6f,\"put\":%.6f,\"lines\":%ld,\"p50\":%.2f,\"p99\":%.2f,\"p99.9\":%.2f,\"most\":%.2f}\n",
         calls, records, data, units, listed, put, lines, within(0.5), within(0.99), within(0.999), within(0.9999999));
     answer(fd, 0, &body);
 }
@@ -269,7 +270,8 @@ static int answer_one(struct connection *from) {
         calls++;
         put = now();
         // Lines that were written to be timed stand alone: the first aggregate begins with one.
-        if (is_cbor && whole > (size_t)(body - from->bytes) + 256 && memmem(body, 256, "@@", 2)) note_delays(body, from->bytes + whole);
+        char *stop = from->bytes + whole;
+        if (is_cbor && stop - body > 256 && memmem(body, 256, "@@", 2)) note_delays(body, stop);
     }
     from->have -= whole;
     memmove(from->bytes, from->bytes + whole, from->have);
@@ -294,7 +296,8 @@ int main(int count, char **words) {
     int listener = socket(AF_INET, SOCK_STREAM, 0), queue = epoll_create1(0), one = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
-    if (bind(listener, (void *)&address, size) || listen(listener, 128) || getsockname(listener, (void *)&address, &size)) return 71;
+    if (bind(listener, (void *)&address, size) || listen(listener, 128)) return 71;
+    if (getsockname(listener, (void *)&address, &size)) return 71;
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
     epoll_ctl(queue, EPOLL_CTL_ADD, listener, &(struct epoll_event){EPOLLIN, {.ptr = 0}});

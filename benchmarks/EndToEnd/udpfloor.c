@@ -1,4 +1,4 @@
-// The least work that takes datagrams: gathered for a moment, received many at a time, copied into a ring, drops of the kernel read.
+// The least work that takes datagrams: gathered for a moment, received many at a time, copied into a ring, drops read.
 //   clang -O3 -o udpfloor udpfloor.c && ./udpfloor PORT RECEIVE_BUFFER GATHER_MICROSECONDS     ends with SIGTERM
 // GATHER is waited after each wake-up, so that one call brings many: it halves the cost of a datagram.
 #define _GNU_SOURCE
@@ -19,8 +19,9 @@ enum { BATCH = 256, SLOT = 2048, RING = 8 << 20 };
 int main(int count, char **words) {
     if (count != 4) return 64;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), buffer = atoi(words[2]);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer)) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    struct sockaddr_in address = {AF_INET, htons(atoi(words[1])), {htonl(INADDR_LOOPBACK)}, {0}};
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer))
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     if (bind(fd, (void *)&address, sizeof address)) return 71;
     struct timespec gather = {0, atol(words[3]) * 1000};
     static struct mmsghdr headers[BATCH];
