@@ -365,17 +365,17 @@ struct Lane: ~Copyable {
     ) {
         guard let staging else { return }
         var (throttled, failed): ([SealedAggregate], [SealedAggregate]) = ([], [])
-        var (records, bytes, aggregates) = (0, 0, 0)
+        var (records, bytes) = (0, 0)
+        var settled: [SealedAggregate] = []
         for (aggregate, result) in results {
             let verdict = staging.verdict(on: result, of: aggregate, mapIsFresh: mapIsFresh)
             if verdict != .awaitMap { staging.batcher.decided(aggregate) }
             switch verdict {
             case .settled:
                 staging.succeeded(aggregate, now: now)
-                backlog.settle(aggregate)
+                settled.append(aggregate)
                 records += aggregate.recordCount
                 bytes += aggregate.userBytes
-                aggregates += 1
             case .awaitMap:
                 awaitingMap.append((aggregate, result))
                 shards.refresh(closed: true)
@@ -390,11 +390,12 @@ struct Lane: ~Copyable {
                 }
             }
         }
+        backlog.settle(settled)
         note(staging.putBack(throttled, because: .throttled, random: &random, now: now))
         note(staging.putBack(failed, because: .failed, random: &random, now: now))
         counters.lane.recordsDelivered.add(records)
         counters.lane.bytesDelivered.add(bytes)
-        counters.lane.aggregatesDelivered.add(aggregates)
+        counters.lane.aggregatesDelivered.add(settled.count)
         counters.lane.retried.add(throttled.count + failed.count)
         counters.lane.throttled.add(throttled.count)
     }

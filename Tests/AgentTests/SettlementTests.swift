@@ -40,6 +40,7 @@ import Testing
                     }
                 }
                 if !runs.isEmpty { waiting.append(Self.aggregate(runs)) }
+                var together: [SealedAggregate] = []
                 while !waiting.isEmpty, random.oneIn(2) {
                     let aggregate = waiting.remove(at: random.below(waiting.count))
                     // A regrouped aggregate settles when its last piece does.
@@ -48,16 +49,18 @@ import Testing
                         let pieces = (0..<3).map { _ in Self.aggregate(none) }
                         aggregate.origin.unsettled += 2
                         for piece in pieces { piece.becomePiece(of: aggregate) }
-                        for piece in pieces[..<2] { _ = settlement.settle(piece) }
+                        for piece in pieces[..<2] { _ = settlement.settle([piece]) }
                         waiting.append(pieces[2])
                         continue
                     }
-                    _ = settlement.settle(aggregate)
+                    together.append(aggregate)
                     for run in aggregate.origin.runs {
                         let which = sources.firstIndex(of: run.source)!
                         for position in run.first..<run.end { flags[which][Int(position) - 10] = true }
                     }
                 }
+                // As an answer has them: in no order of their sources.
+                _ = settlement.settle(together)
                 for which in 0..<3 {
                     let settled = flags[which].firstIndex(of: false) ?? flags[which].count
                     let position = checkpoints.entry(of: sources[which])?.position
@@ -65,7 +68,8 @@ import Testing
                 }
             }
             #expect(settlement.isComplete == waiting.isEmpty, random.note)
-            for aggregate in waiting { _ = settlement.settle(aggregate) }
+            waiting.shuffle(using: &random)
+            _ = settlement.settle(waiting)
             #expect(settlement.isComplete, random.note)
             for which in 0..<3 { #expect(checkpoints.entry(of: sources[which])?.position == ends[which], random.note) }
         }
@@ -78,9 +82,9 @@ import Testing
         settlement.drained(source, first: 0, end: 4, input: 0)
         settlement.drained(source, first: 4, end: 8, input: 0)
         checkpoints.close(source)
-        _ = settlement.settle(Self.aggregate([Run(source: source, first: 4, end: 8)]))
+        _ = settlement.settle([Self.aggregate([Run(source: source, first: 4, end: 8)])])
         #expect(!settlement.isComplete)
-        _ = settlement.settle(Self.aggregate([Run(source: source, first: 0, end: 4)]))
+        _ = settlement.settle([Self.aggregate([Run(source: source, first: 0, end: 4)])])
         #expect(settlement.isComplete)
     }
 }

@@ -125,7 +125,7 @@ import Testing
             aggregates.append(aggregate)
         }
         for (number, aggregate) in aggregates.enumerated() {
-            if number % 2 == 0 { _ = settlement.settle(aggregate) } else { settlement.handOver(aggregate) }
+            if number % 2 == 0 { _ = settlement.settle([aggregate]) } else { settlement.handOver(aggregate) }
         }
         #expect(ledger.total(.inFlight) == .init())
         #expect(ledger.total(.delivered).records == 1250 && ledger.total(.spooled).records == 1250)

@@ -20,6 +20,7 @@ package struct FileCollector: ~Copyable {
     private var sha = SHA256()
     /// What begins a record, if records may be of several lines.
     private let start: Expression?
+    private var lastRead = ContinuousClock.now
     /// The room that the last step did not find.
     private var neededRoom = 0
 
@@ -27,6 +28,10 @@ package struct FileCollector: ~Copyable {
     private static let turn = 8
     /// How long reading goes on, and how long looking for files does, before the other has its turn.
     private static let readingTurn: Duration = .milliseconds(50)
+    /// How long it rests when it has read everything, so that what comes next gathers.
+    ///
+    /// A file that is written line by line would cost a look, and a wake-up of the lane, for each.
+    private static let gather: Duration = .milliseconds(2)
     private static let findingTurn: Duration = .milliseconds(20)
 
     /// - Parameters:
@@ -125,7 +130,10 @@ package struct FileCollector: ~Copyable {
                 if step == .full { break }
             }
         }
-        if bytes > 0 { counters.collectors.bytesRead.add(bytes) }
+        if bytes > 0 {
+            counters.collectors.bytesRead.add(bytes)
+            lastRead = .now
+        }
         if oversize.lines > 0 || oversize.bytesDropped > 0 {
             counters.collectors.linesOversize.add(oversize.lines)
             counters.collectors.bytesTruncated.add(oversize.bytesDropped)
@@ -276,7 +284,9 @@ package struct FileCollector: ~Copyable {
 
     /// Sleeps until something changes in a watched folder, or it is time to look.
     private mutating func sleep() {
+        let rest = Self.gather - (ContinuousClock.now - lastRead)
         feed.bell.prepareToSleep()
+        if !isStopping, rest > .zero { feed.bell.wait(atMost: rest) }
         if !isStopping { feed.bell.wait(or: finder.watchNumber, atMost: finder.nextLook - .now) }
         feed.bell.wake()
     }

@@ -53,10 +53,20 @@ package final class Settlement {
         settle([run])
     }
 
-    /// Settles an aggregate: Kinesis has it, or another place has it for good.
+    /// Settles aggregates: Kinesis has them, or another place has them for good.
     ///
-    /// - Returns: where its copy in the spool lies, which nobody needs any more.
-    package func settle(_ aggregate: SealedAggregate, in place: Ledger.Place = .delivered) -> SpoolLocation? {
+    /// All of an answer together: where many shards share a file, each has a little of every stretch, and what is settled
+    /// is gone through once.
+    /// - Returns: where their copies in the spool lie, which nobody needs any more.
+    package func settle(_ aggregates: [SealedAggregate], in place: Ledger.Place = .delivered) -> [SpoolLocation] {
+        var runs: [Run] = []
+        let copies = aggregates.compactMap { note($0, in: place, &runs) }
+        settle(runs)
+        return copies
+    }
+
+    /// - Parameter runs: gets those whose positions settle now.
+    private func note(_ aggregate: SealedAggregate, in place: Ledger.Place, _ runs: inout [Run]) -> SpoolLocation? {
         let origin = aggregate.origin
         origin.unsettled -= 1
         guard origin.unsettled == 0 else { return nil }
@@ -64,7 +74,7 @@ package final class Settlement {
             for origin in origins {
                 ledger.move(origin.amount, of: ledger.number(of: origin.input), from: .spooled, to: place)
             }
-            if let runs = unsafeCopies.removeValue(forKey: copy) { settle(runs) }
+            if let copied = unsafeCopies.removeValue(forKey: copy) { runs += copied }
             return copy
         }
         move(origin.runs, to: place)
@@ -72,7 +82,7 @@ package final class Settlement {
             hold(origin.runs, -1)
         } else {
             origin.arePositionsSettled = true
-            settle(origin.runs)
+            runs += origin.runs
         }
         return origin.copy
     }
@@ -158,16 +168,14 @@ package final class Settlement {
     }
 
     private func settle(_ runs: [Run]) {
-        var rest = runs[...]
-        while let source = rest.first?.source {
-            // Usually all of one source: then this is the whole list.
+        let runs = runs.sorted { $0.source == $1.source ? $0.first < $1.first : $0.source < $1.source }
+        var index = 0
+        while index < runs.count {
+            let source = runs[index].source
             ranges.removeAll(keepingCapacity: true)
-            if rest.allSatisfy({ $0.source == source }) {
-                for run in rest { ranges.append(run.first..<run.end) }
-                rest = []
-            } else {
-                for run in rest where run.source == source { ranges.append(run.first..<run.end) }
-                rest = ArraySlice(rest.filter { $0.source != source })
+            while index < runs.count, runs[index].source == source {
+                ranges.append(runs[index].first..<runs[index].end)
+                index += 1
             }
             sources[source]?.spans.settle(ranges)
             guard let spans = sources[source]?.spans else { continue }

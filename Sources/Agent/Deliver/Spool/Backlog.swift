@@ -167,10 +167,12 @@ final class Backlog {
     /// Asks for so many bytes of what is owed.
     func want(_ bytes: Int) { if spool.owedBytes > 0 || bytes == 0 { spool.want(bytes) } }
 
-    /// Settles an aggregate that Kinesis has.
-    func settle(_ aggregate: SealedAggregate, in place: Ledger.Place = .delivered) {
-        if aggregate.isBacklog { bytesInMemory -= SpoolRecord.memory(for: aggregate.dataCount) }
-        if let copy = settlement.settle(aggregate, in: place) { delivered.append(copy) }
+    /// Settles aggregates that Kinesis has, or another place.
+    func settle(_ aggregates: [SealedAggregate], in place: Ledger.Place = .delivered) {
+        for aggregate in aggregates where aggregate.isBacklog {
+            bytesInMemory -= SpoolRecord.memory(for: aggregate.dataCount)
+        }
+        delivered += settlement.settle(aggregates, in: place)
     }
 
     /// Says that `piece` took the place of what came back.
@@ -236,7 +238,7 @@ final class Backlog {
                 bytesBuried -= size
                 switch burial {
                 case .run(let run): settlement.bury(run, isKept: isKept)
-                case .aggregate(let aggregate): settle(aggregate, in: isKept ? .deadLettered : .dropped)
+                case .aggregate(let aggregate): settle([aggregate], in: isKept ? .deadLettered : .dropped)
                 }
             }
         }
