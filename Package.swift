@@ -51,7 +51,7 @@ let package = Package(
         ),
         .target(
             name: "Kinesis",
-            dependencies: ["Bytes", "COpenSSL", "CMD5", "CProtobufC", "CAggregate", "CBase64", "CZlib"],
+            dependencies: ["Bytes", "COpenSSL", "CMD5", "CProtobufC", "CAggregate", "CBase64", "CISAL"],
             swiftSettings: strict
         ),
         .target(
@@ -124,6 +124,7 @@ let package = Package(
             pkgConfig: "libssl",
             providers: [.apt(["libssl-dev"])]
         ),
+        .systemLibrary(name: "CISAL", path: "Sources/C/ISAL", pkgConfig: "libisal", providers: [.apt(["libisal-dev"])]),
         .systemLibrary(name: "CZlib", path: "Sources/C/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(
             name: "CPCRE2",
@@ -144,7 +145,7 @@ let package = Package(
         .testTarget(
             name: "KinesisTests",
             dependencies: [
-                "Kinesis", "Bytes", "CAggregate", "CBase64", "CMD5", "COpenSSL", "CProtobufC", "Seeded",
+                "Kinesis", "Bytes", "CAggregate", "CBase64", "CMD5", "COpenSSL", "CProtobufC", "CZlib", "Seeded",
             ],
             swiftSettings: strict
         ),
@@ -185,7 +186,7 @@ if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
         "Bytes", "BytesTests", "Platform", "PlatformTests", "Agent", "Kinesis", "LoadTests", "Seeded",
         "CLinux", "CCurl", "CCRC32C", "CTLS", "CZlib", "CPCRE2", "CText", "CTOML", "COpenSSL", "CProtobufC",
-        "CAggregate", "CBase64", "CMD5",
+        "CAggregate", "CBase64", "CMD5", "CISAL",
     ]
     package.dependencies = package.dependencies.filter { isLogging($0) }
     package.products = []
@@ -208,7 +209,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
         "Agent", "Platform", "Kinesis", "Bytes", "CText", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2",
-        "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CCRC32C", "CMD5",
+        "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CCRC32C", "CMD5", "CISAL",
     ]
     // Agent logs by swift-log; the other packages are not built.
     package.dependencies = package.dependencies.filter { isLogging($0) }
