@@ -71,6 +71,8 @@ bench: deps
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
+	$(BUILD) --product gzip-benchmark
+	$(PYTHON) benchmarks/Gzip/run.py
 	$(BUILD) --product instruction-benchmark
 	$(PYTHON) benchmarks/Instructions/run.py
 

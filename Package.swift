@@ -70,6 +70,15 @@ let package = Package(
             swiftSettings: strict
         ),
 
+        // Measured by benchmarks/Gzip/run.py.
+        .executableTarget(
+            name: "gzip-benchmark",
+            dependencies: ["Kinesis", "CZlib"],
+            path: "benchmarks/Gzip",
+            exclude: ["run.py"],
+            swiftSettings: strict
+        ),
+
         // Run under callgrind by benchmarks/Instructions/run.py.
         .executableTarget(
             name: "instruction-benchmark",
