@@ -5,15 +5,21 @@ import Testing
 @Suite struct SuspectsTests {
     /// Kinesis refuses every call with one of the `bad`; calls that are not suspect succeed now and then.
     private func search(records: Int, bad: Set<Int>, random: inout Random) -> (
-        found: [Int], delivered: [Int], calls: Int
+        found: [Int], delivered: [Int], sent: Int, calls: Int
     ) {
         let now = ContinuousClock.now
         let all = (0..<records).map { BatcherTests.record($0, receipt: now) }
         var (waiting, suspects) = (all, Suspects())
         var (found, delivered, calls): ([Int], [Int], Int) = ([], [], 0)
+        var sent = records
         while !waiting.isEmpty || !suspects.isEmpty {
             calls += 1
             guard calls < 100_000 else { break }
+            // A bad record that is alone is known when another has come and was taken.
+            if waiting.isEmpty, calls % 50 == 0 {
+                waiting.append(BatcherTests.record(sent, receipt: now))
+                sent += 1
+            }
             let call: [SealedAggregate]
             if let apart = suspects.next(hasOthers: !waiting.isEmpty) {
                 call = apart
@@ -36,16 +42,16 @@ import Testing
                 }
             }
         }
-        return (found.sorted(), delivered.sorted(), calls)
+        return (found.sorted(), delivered.sorted(), sent, calls)
     }
 
     @Test func `each bad record is found, and every other one is delivered`() {
         var random = Random()
         for _ in 0..<50 {
             let bad = Set((0..<random.below(4)).map { _ in random.below(300) })
-            let (found, delivered, calls) = search(records: 300, bad: bad, random: &random)
+            let (found, delivered, sent, calls) = search(records: 300, bad: bad, random: &random)
             #expect(Set(found) == bad && found.count == bad.count, random.note)
-            #expect(delivered == (0..<300).filter { !bad.contains($0) }, random.note)
+            #expect(delivered == (0..<sent).filter { !bad.contains($0) }, random.note)
             #expect(calls < 400, random.note)
         }
     }
