@@ -104,6 +104,22 @@ def faulty_kinesis(local_kinesis, chance, monkeypatch):
         yield start
 
 
+def wait_until_settled(agent, path, source):
+    """Writes on meanwhile, as a program does: a bad record that is alone is known by others that are taken."""
+    written = time.monotonic()
+
+    def is_settled():
+        nonlocal written
+        if path.stat().st_size in agent.checkpoints.values():
+            return True
+        if time.monotonic() - written > 2:
+            source.write(path, 1)
+            written = time.monotonic()
+        return False
+
+    until(is_settled, 30, "everything to settle")
+
+
 @pytest.mark.parametrize("spools", [False, True])
 def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_is_delivered(
     local_kinesis, stream, faulty_kinesis, make_agent, penstock, logs, figure, spools
@@ -127,20 +143,8 @@ def test_a_record_that_kinesis_refuses_goes_to_the_dead_letters_and_every_other_
     if spools:
         agent.output["spool"] = {"when": "always", "sync": "always"}
     run = agent.start()
-    written = time.monotonic()
-
-    def is_settled():
-        """As a program does it writes on: a bad record that is alone is known by others that are taken."""
-        nonlocal written
-        if path.stat().st_size in agent.checkpoints.values():
-            return True
-        if time.monotonic() - written > 2:
-            source.write(path, 1)
-            written = time.monotonic()
-        return False
-
     try:
-        until(is_settled, 30, "everything to settle")
+        wait_until_settled(agent, path, source)
     finally:
         run.terminate()
     oracle.verify(local_kinesis.url, stream, [source]).require_exact()
@@ -185,7 +189,7 @@ def test_a_refused_aggregate_is_printed_record_by_record(
     )
     run = agent.start()
     try:
-        until(lambda: path.stat().st_size in agent.checkpoints.values(), 30, "everything to settle")
+        wait_until_settled(agent, path, source)
     finally:
         run.terminate()
     raw = penstock("read", "--dead-letters", "-c", agent.config).stdout
