@@ -96,7 +96,7 @@ final class Intake {
     func drain(
         into staging: Staging,
         limit: Int?,
-        now: ContinuousClock.Instant,
+        now: Instant,
         hasRoom: (Feed.Part) -> Bool
     ) -> Bool {
         var drained = 0
@@ -128,7 +128,7 @@ final class Intake {
         return min(input.maxRecord, Limits.longestRecord(of: limit, isPacked: output.compression != .none))
     }
 
-    private func drain(_ port: Port, into staging: Staging, _ limit: Int?, _ now: ContinuousClock.Instant) -> Int {
+    private func drain(_ port: Port, into staging: Staging, _ limit: Int?, _ now: Instant) -> Int {
         let (settlement, keys, input) = (settlement, keys, port.feed.input)
         let longest = longest(of: input, limit)
         var bytes = 0

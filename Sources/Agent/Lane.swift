@@ -96,7 +96,7 @@ struct Lane: ~Copyable {
         if let map = ShardMapFile.load(shardMapPath, of: streamPlace) { adopt(map, .now) }
         recallRecordLimit()
         while end == nil {
-            let now = ContinuousClock.now
+            let now = Instant.now
             takeUpdate(now)
             askAboutStream(now)
             assumeShards(now)
@@ -127,7 +127,7 @@ struct Lane: ~Copyable {
     /// Moves what waits in the rings into aggregates, as far as memory allows.
     ///
     /// True when there was something.
-    private mutating func drainRings(_ now: ContinuousClock.Instant) -> Bool {
+    private mutating func drainRings(_ now: Instant) -> Bool {
         guard let staging else { return false }
         return intake.drain(into: staging, limit: recordLimit.bytes, now: now) { hasRoom(for: $0, now) }
     }
@@ -136,7 +136,7 @@ struct Lane: ~Copyable {
     ///
     /// What can be sent soon is enough, whatever the memory, where a source can wait. When memory is tight files wait first,
     /// then streams, so that there is some for datagrams, which cannot.
-    private func hasRoom(for part: Feed.Part, _ now: ContinuousClock.Instant) -> Bool {
+    private func hasRoom(for part: Feed.Part, _ now: Instant) -> Bool {
         guard let staging else { return false }
         let used = pool.used + backlog.bytesBuried
         switch part {
@@ -159,7 +159,7 @@ struct Lane: ~Copyable {
 
     // MARK: aggregator → batcher → call
 
-    private mutating func sealDue(_ now: ContinuousClock.Instant) {
+    private mutating func sealDue(_ now: Instant) {
         guard let staging else { return }
         if noMoreWillCome { staging.sealAll() } else { staging.sealDue(now: now) }
         // No memory for more: a call of the largest makes some.
@@ -167,7 +167,7 @@ struct Lane: ~Copyable {
         if pool.used >= budget, missing > 0 { staging.sealLargest(missing) }
     }
 
-    private mutating func startCalls(_ now: ContinuousClock.Instant) {
+    private mutating func startCalls(_ now: Instant) {
         while mayCall(now) {
             let call = nextCall(now)
             guard !call.isEmpty else { return }
@@ -182,7 +182,7 @@ struct Lane: ~Copyable {
 
     private static func size(_ call: [SealedAggregate]) -> Int { call.reduce(0) { $0 + $1.size } }
 
-    private mutating func nextCall(_ now: ContinuousClock.Instant) -> [SealedAggregate] {
+    private mutating func nextCall(_ now: Instant) -> [SealedAggregate] {
         if let apart = nextSuspects(hasOthers: true) { return apart }
         staging?.batcher.limitCalls(to: window.callBytes)
         let flush = noMoreWillCome
@@ -216,7 +216,7 @@ struct Lane: ~Copyable {
         CallWindow(most: output.maxInFlight, mostBytes: output.callMaxSize, timeout: output.timeout, now: .now)
     }
 
-    private func mayCall(_ now: ContinuousClock.Instant) -> Bool {
+    private func mayCall(_ now: Instant) -> Bool {
         nextCaller == nil && !isMapAssumed && breaker.mayCall(inFlight: load, most: window.calls, now: now)
     }
 
@@ -234,12 +234,12 @@ struct Lane: ~Copyable {
 
     /// When a lane that stops gives the spool what it has not delivered by then: the last third of its time, or half where no
     /// file has it.
-    private var closesAt: ContinuousClock.Instant? {
+    private var closesAt: Instant? {
         backlog.isOn ? control.deadline.map { $0 - control.patience / (intake.hasSockets ? 2 : 3) } : nil
     }
 
     /// When a lane that stops must give up what is under way: the disk takes time, too.
-    private var givesUpAt: ContinuousClock.Instant? {
+    private var givesUpAt: Instant? {
         control.deadline.map { $0 - (backlog.isOn ? min(Self.saving, control.patience / 10) : .zero) }
     }
 
@@ -249,7 +249,7 @@ struct Lane: ~Copyable {
     // MARK: the spool
 
     /// Gives the spool what cannot be delivered, and takes back what can.
-    private mutating func exchangeWithSpool(_ now: ContinuousClock.Instant) {
+    private mutating func exchangeWithSpool(_ now: Instant) {
         let (owed, refused) = backlog.exchange(pool, now: now)
         guard let staging else { return }
         note(staging.putBack(refused, because: .unanswered, random: &random, now: now))
@@ -275,21 +275,21 @@ struct Lane: ~Copyable {
     }
 
     /// Moves everything to the spool that is not under way.
-    private mutating func spillAll(_ now: ContinuousClock.Instant) {
+    private mutating func spillAll(_ now: Instant) {
         guard let staging else { return }
         takeBack(suspects.takeAll(), now)
         backlog.spill(.all(but: 0), of: &staging.batcher)
     }
 
     /// Queues what was under way, in front of what waits.
-    private mutating func takeBack(_ aggregates: [SealedAggregate], _ now: ContinuousClock.Instant) {
+    private mutating func takeBack(_ aggregates: [SealedAggregate], _ now: Instant) {
         guard let staging else { return }
         for aggregate in aggregates { staging.batcher.decided(aggregate) }
         note(staging.putBack(aggregates, because: .unanswered, random: &random, now: now))
     }
 
     /// At the end: breaks off what is under way, and gives it to the spool as well.
-    private mutating func saveRest(_ now: ContinuousClock.Instant) {
+    private mutating func saveRest(_ now: Instant) {
         let brokenOff = caller.cancelAll()
         guard let staging, backlog.isOn else { return }
         let untold = brokenOff + awaitingMap.map(\.aggregate)
@@ -325,7 +325,7 @@ struct Lane: ~Copyable {
         caller.replies { replies.append($0) }
         let wasFull = max(load, caller.inFlight + replies.count) >= window.calls
         for reply in replies {
-            let now = ContinuousClock.now
+            let now = Instant.now
             switch reply {
             case .putRecords(let records, let results, let took):
                 if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
@@ -361,7 +361,7 @@ struct Lane: ~Copyable {
     private mutating func takeResults(
         _ results: [(SealedAggregate, PutRecords.Result)],
         mapIsFresh: Bool,
-        _ now: ContinuousClock.Instant
+        _ now: Instant
     ) {
         guard let staging else { return }
         var (throttled, failed): ([SealedAggregate], [SealedAggregate]) = ([], [])
@@ -413,7 +413,7 @@ struct Lane: ~Copyable {
     private mutating func takeFailure(
         of request: KinesisCaller.Request,
         _ failure: CallFailure,
-        _ now: ContinuousClock.Instant
+        _ now: Instant
     ) {
         counters.lane.callsFailed.add(1)
         control.lastFailure = failure
@@ -430,7 +430,7 @@ struct Lane: ~Copyable {
     private mutating func takeFailure(
         ofSending records: [SealedAggregate],
         _ failure: CallFailure,
-        _ now: ContinuousClock.Instant
+        _ now: Instant
     ) {
         if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
         if failure.isTimeout { window.timedOut(now: now) }
@@ -475,20 +475,20 @@ struct Lane: ~Copyable {
     private static let recordLimitCall = "DescribeStreamSummary"
 
     /// When there is something to ask, if nothing is asked now.
-    private func nextQuestion(_ now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+    private func nextQuestion(_ now: Instant) -> Instant? {
         guard nextCaller == nil else { return nil }
         let due = [shards.nextDue(now: now), intake.hasLongRecords ? recordLimit.nextDue(now: now) : nil]
         return due.compactMap { $0 }.min().map { max($0, breaker.heldUntil ?? $0) }
     }
 
-    private mutating func askAboutStream(_ now: ContinuousClock.Instant) {
+    private mutating func askAboutStream(_ now: Instant) {
         guard let due = nextQuestion(now), due <= now else { return }
         if let parameters = shards.nextCall(now: now) { ask(Self.shardsCall, parameters, now) }
         guard intake.hasLongRecords, let parameters = recordLimit.nextCall(now: now) else { return }
         ask(Self.recordLimitCall, parameters, now)
     }
 
-    private mutating func ask(_ operation: String, _ parameters: WireValue, _ now: ContinuousClock.Instant) {
+    private mutating func ask(_ operation: String, _ parameters: WireValue, _ now: Instant) {
         do { try caller.start(.control(operation, parameters)) } catch {
             takeFailure(of: .control(operation, parameters), error, now)
         }
@@ -496,7 +496,7 @@ struct Lane: ~Copyable {
 
     // MARK: the shard map
 
-    private mutating func takeShards(_ value: WireValue, _ answer: [UInt8], _ now: ContinuousClock.Instant) {
+    private mutating func takeShards(_ value: WireValue, _ answer: [UInt8], _ now: Instant) {
         switch shards.take(value, answer.span, now: now) {
         case .more: break
         case .map(let map, let closed, let isStale):
@@ -524,7 +524,7 @@ struct Lane: ~Copyable {
     private var streamPlace: String { "\(output.stream) at \(caller.endpoint.url)" }
 
     /// Goes over to a new map: what is open or waiting is placed by it.
-    private mutating func adopt(_ map: ShardMap, _ now: ContinuousClock.Instant) {
+    private mutating func adopt(_ map: ShardMap, _ now: Instant) {
         counters.lane.shards.set(map.count)
         guard let staging else {
             staging = Staging(map, for: output, pool: pool, seed: random.next(), now: now)
@@ -549,7 +549,7 @@ struct Lane: ~Copyable {
         recordLimit = RecordLimit(stream: output.stream, kept: kept, chance: random.nextUnit())
     }
 
-    private mutating func takeRecordLimit(_ value: WireValue, _ now: ContinuousClock.Instant) {
+    private mutating func takeRecordLimit(_ value: WireValue, _ now: Instant) {
         guard recordLimit.take(value, now: now), let bytes = recordLimit.told else { return }
         keepShardMap()
         let (size, stream) = ("\(bytes >> 10)KiB", "\(output.stream)")
@@ -566,7 +566,7 @@ struct Lane: ~Copyable {
         }
     }
 
-    private mutating func takeFailureOfRecordLimit(_ failure: CallFailure, _ now: ContinuousClock.Instant) {
+    private mutating func takeFailureOfRecordLimit(_ failure: CallFailure, _ now: Instant) {
         let chance = random.nextUnit()
         if case .transport = failure { _ = breaker.failed(isPermanent: failure.isPermanent, chance: chance, now: now) }
         let isRefused = failure.isRefusal
@@ -587,7 +587,7 @@ struct Lane: ~Copyable {
 
     /// Takes the stream for one shard as long as nothing is known of it, for those who cannot wait until something is: what
     /// they send goes to the spool.
-    private mutating func assumeShards(_ now: ContinuousClock.Instant) {
+    private mutating func assumeShards(_ now: Instant) {
         guard staging == nil, backlog.isOn, intake.hasSockets else { return }
         guard isStopping || breaker.failingSince.map({ now - $0 >= Self.spillGrace }) ?? false else { return }
         log.notice("nothing is known of the stream yet: what arrives goes to the spool")
@@ -598,7 +598,7 @@ struct Lane: ~Copyable {
     // MARK: another configuration
 
     /// Takes on what a reload has changed; a new endpoint only when no call to the old one is in flight.
-    private mutating func takeUpdate(_ now: ContinuousClock.Instant) {
+    private mutating func takeUpdate(_ now: Instant) {
         if let update = control.takeUpdate() {
             intake.adopt(update.output, and: update.added)
             memoryBudget = update.memoryBudget
@@ -629,7 +629,7 @@ struct Lane: ~Copyable {
     /// Sleeps until the network, a ring, or a deadline has something to do.
     private mutating func sleep() {
         bell.prepareToSleep()
-        let now = ContinuousClock.now
+        let now = Instant.now
         var wake = now + .seconds(60)
         if control.hasUpdate || intake.hasWork(limit: recordLimit.bytes, hasRoom: { hasRoom(for: $0, now) }) {
             wake = now
@@ -666,7 +666,7 @@ struct Lane: ~Copyable {
     private var isAllSettled: Bool { noMoreWillCome && backlog.isIdle && ledger.total(.inFlight) == .init() }
 
     /// Whether the lane's work has ended, and how.
-    private mutating func isDone(_ now: ContinuousClock.Instant) -> LaneControl.End? {
+    private mutating func isDone(_ now: Instant) -> LaneControl.End? {
         if caller.inFlight == 0, !control.hasUpdate, isAllSettled, let isAll = backlog.isEmpty {
             if isAll { return .delivered }
             if !control.once { return .spooled }

@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Platform
 import Synchronization
@@ -13,7 +14,7 @@ final class LaneControl: Sendable {
     private struct State {
         var patience: Duration
         var configuration: Configuration?
-        var deadline: ContinuousClock.Instant?
+        var deadline: Instant?
         var lastFailure: CallFailure?
         var end: End?
         var update: Update?
@@ -44,7 +45,7 @@ final class LaneControl: Sendable {
     }
 
     /// When the lane must have ended, once a stop was asked for.
-    var deadline: ContinuousClock.Instant? {
+    var deadline: Instant? {
         get { state.withLock { $0.deadline } }
         set { state.withLock { $0.deadline = newValue } }
     }

@@ -17,7 +17,7 @@ final class Staging {
         for output: Configuration.Output,
         pool: BufferPool,
         seed: UInt64,
-        now: ContinuousClock.Instant
+        now: Instant
     ) {
         (self.output, self.pool) = (output, pool)
         aggregator = Self.aggregator(map, output, pool, seed)
@@ -68,7 +68,7 @@ final class Staging {
     func sealAll() { aggregator.sealAll(into: &batcher) }
 
     /// Seals what was opened a linger ago.
-    func sealDue(now: ContinuousClock.Instant) {
+    func sealDue(now: Instant) {
         aggregator.sealDue(before: now - batcher.linger, into: &batcher)
     }
 
@@ -83,7 +83,7 @@ final class Staging {
         by map: ShardMap,
         for output: Configuration.Output,
         seed: UInt64,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> [Regrouped] {
         sealAll()
         for shard in self.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
@@ -141,7 +141,7 @@ final class Staging {
         _ aggregates: [SealedAggregate],
         because refusal: Batcher.Refusal,
         random: inout SplitMix64,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> [Regrouped] {
         let (moved, homeless) = aggregator.putBack(
             aggregates,
@@ -165,7 +165,7 @@ final class Staging {
     }
 
     /// Notes that the aggregate's shard took it.
-    func succeeded(_ aggregate: SealedAggregate, now: ContinuousClock.Instant) {
+    func succeeded(_ aggregate: SealedAggregate, now: Instant) {
         batcher.succeeded(map.index(of: aggregate.hashes.lowerBound), now: now)
     }
 }

@@ -67,7 +67,7 @@ struct Supervisor {
         let lane = startLane(feeds)
         // A change is written at once, but no more than once a period, and sooner only for new files; without changes this
         // thread sleeps.
-        var lastWrite = ContinuousClock.now - Self.checkpointPeriod
+        var lastWrite = Instant.now - Self.checkpointPeriod
         while control.end == nil {
             bell.prepareToSleep()
             if !hasWork { bell.wait(atMost: isDirty ? lastWrite + pause - .now : nil) }
@@ -311,7 +311,7 @@ struct Supervisor {
 
     /// Waits for collectors that end; not for ever for those of streams, which must not drop what they have read.
     private mutating func join(_ ending: [(feed: Feed, thread: Thread)]) {
-        let end = ContinuousClock.now + Self.endingStreams
+        let end = Instant.now + Self.endingStreams
         for collector in ending {
             let isOfStreams = collector.feed.part == .streams
             while isOfStreams, !collector.feed.hasEnded, .now < end {

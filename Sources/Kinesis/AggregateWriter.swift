@@ -24,7 +24,7 @@ public struct AggregateWriter: ~Copyable {
     /// Bytes of user data: the records without framing and keys.
     public private(set) var userBytes = 0
     /// When the oldest record was taken in.
-    public private(set) var firstReceipt: ContinuousClock.Instant?
+    public private(set) var firstReceipt: Instant?
 
     private var memory: PooledBytes
     private let pool: BufferPool
@@ -85,7 +85,7 @@ public struct AggregateWriter: ~Copyable {
         _ record: Span<UInt8>,
         under key: borrowing RecordKey,
         from run: Run,
-        receipt: ContinuousClock.Instant,
+        receipt: Instant,
         standingFor userBytes: Int? = nil
     ) -> Bool {
         let isFirst = isEmpty
@@ -102,7 +102,7 @@ public struct AggregateWriter: ~Copyable {
         under partitionKey: Span<UInt8>,
         at hash: HashKey,
         from run: Run,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> Bool {
         let isFirst = isEmpty
         guard append(record, partitionKey, Span(), hash, run, receipt) else { return false }
@@ -126,7 +126,7 @@ public struct AggregateWriter: ~Copyable {
         _ explicitHashKey: Span<UInt8>,
         _ hash: HashKey,
         _ run: Run,
-        _ receipt: ContinuousClock.Instant
+        _ receipt: Instant
     ) -> Bool {
         var place = place(of: partitionKey, explicitHashKey)
         if !isEmpty {
@@ -159,7 +159,7 @@ public struct AggregateWriter: ~Copyable {
         under key: borrowing RecordKey,
         source: UInt32,
         position: inout UInt64,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> BlockStop {
         let (partitionKey, explicitHashKey) = (key.partitionKey.span, key.explicitHashKey.span)
         var place = place(of: partitionKey, explicitHashKey)
@@ -211,7 +211,7 @@ public struct AggregateWriter: ~Copyable {
         under key: borrowing RecordKey,
         source: UInt32,
         position: UInt64,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> BlockStop {
         var next = position + UInt64(offset)
         return append(
@@ -387,7 +387,7 @@ extension AggregateWriter {
         return cost + frame.size(of: count)
     }
 
-    private mutating func open(at hash: HashKey, receipt: ContinuousClock.Instant) {
+    private mutating func open(at hash: HashKey, receipt: Instant) {
         guard isEmpty else { return }
         memory = PooledBytes(atLeast: max(usualSize, Self.headroom + 512), from: pool)
         firstReceipt = receipt

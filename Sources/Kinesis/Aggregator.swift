@@ -113,7 +113,7 @@ public struct Aggregator: ~Copyable {
         under key: RecordKey?,
         source: UInt32,
         position: UInt64,
-        receipt: ContinuousClock.Instant,
+        receipt: Instant,
         into batcher: inout Batcher
     ) {
         take(block, as: LineCut.self, under: key, source, position, receipt, &batcher)
@@ -127,7 +127,7 @@ public struct Aggregator: ~Copyable {
         under key: RecordKey?,
         source: UInt32,
         position: UInt64,
-        receipt: ContinuousClock.Instant,
+        receipt: Instant,
         into batcher: inout Batcher
     ) {
         take(block, as: CountedCut.self, under: key, source, position, receipt, &batcher)
@@ -139,7 +139,7 @@ public struct Aggregator: ~Copyable {
         under key: RecordKey?,
         _ source: UInt32,
         _ start: UInt64,
-        _ receipt: ContinuousClock.Instant,
+        _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
         var (offset, position) = (0, start)
@@ -199,7 +199,7 @@ public struct Aggregator: ~Copyable {
         keyed block: Span<UInt8>,
         source: UInt32,
         position: UInt64,
-        receipt: ContinuousClock.Instant,
+        receipt: Instant,
         into batcher: inout Batcher
     ) {
         var (offset, position) = (0, position)
@@ -238,7 +238,7 @@ public struct Aggregator: ~Copyable {
         _ offset: inout Int,
         _ source: UInt32,
         _ position: inout UInt64,
-        _ receipt: ContinuousClock.Instant,
+        _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
         batch.clear()
@@ -254,7 +254,7 @@ public struct Aggregator: ~Copyable {
     /// Puts the records of the batch where their keys say.
     private mutating func placeBatch(
         of block: Span<UInt8>,
-        _ receipt: ContinuousClock.Instant,
+        _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
         batch.hash()
@@ -290,7 +290,7 @@ public struct Aggregator: ~Copyable {
         record: Span<UInt8>,
         under key: RecordKey?,
         from run: Run,
-        receipt: ContinuousClock.Instant,
+        receipt: Instant,
         into batcher: inout Batcher
     ) {
         if key == nil, let fieldKeys {
@@ -322,7 +322,7 @@ public struct Aggregator: ~Copyable {
         return fieldKeys!.drawnKey(random.next(), map, md5)
     }
 
-    private mutating func sealFull(_ shard: Int, _ receipt: ContinuousClock.Instant, _ batcher: inout Batcher) {
+    private mutating func sealFull(_ shard: Int, _ receipt: Instant, _ batcher: inout Batcher) {
         seal(shard, &batcher)
         limitSize(of: shard, batcher, receipt)
     }
@@ -342,7 +342,7 @@ public struct Aggregator: ~Copyable {
         _ key: RecordKey?,
         _ source: UInt32,
         _ position: inout UInt64,
-        _ receipt: ContinuousClock.Instant,
+        _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
         let (data, next) = Cut.next(in: block, at: offset)
@@ -357,7 +357,7 @@ public struct Aggregator: ~Copyable {
         _ record: Span<UInt8>,
         _ key: RecordKey?,
         _ run: Run,
-        _ receipt: ContinuousClock.Instant,
+        _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
         oversize += 1
@@ -396,13 +396,13 @@ public struct Aggregator: ~Copyable {
     // MARK: sealing
 
     /// The shard to fill: chosen when an aggregate begins, and kept until it is sealed.
-    private mutating func roomiest(_ batcher: borrowing Batcher, _ now: ContinuousClock.Instant) -> Int {
+    private mutating func roomiest(_ batcher: borrowing Batcher, _ now: Instant) -> Int {
         if writers[current].isEmpty { current = spread.next(batcher, now: now) }
         return current
     }
 
     /// Says how large the next aggregate of a shard may become.
-    private mutating func limitSize(of shard: Int, _ batcher: borrowing Batcher, _ now: ContinuousClock.Instant) {
+    private mutating func limitSize(of shard: Int, _ batcher: borrowing Batcher, _ now: Instant) {
         writers[shard].maxSize = batcher.pacer.aggregateSize(most: limits.size, now: now)
     }
 
@@ -414,7 +414,7 @@ public struct Aggregator: ~Copyable {
 
     /// Seals every open aggregate whose oldest record was taken in at `limit` or before.
     public mutating func sealDue(
-        before limit: ContinuousClock.Instant,
+        before limit: Instant,
         into batcher: inout Batcher
     ) {
         while let shard = open.oldest, writers[shard].firstReceipt! <= limit { seal(shard, &batcher) }
@@ -438,7 +438,7 @@ public struct Aggregator: ~Copyable {
     public var isEmpty: Bool { open.isEmpty }
 
     /// The receipt of the oldest record in an open aggregate.
-    public var oldestReceipt: ContinuousClock.Instant? {
+    public var oldestReceipt: Instant? {
         open.oldest.map { writers[$0].firstReceipt! }
     }
 
@@ -464,7 +464,7 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher,
         pool: BufferPool,
         random: inout SplitMix64,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> (moved: [(before: SealedAggregate, after: SealedAggregate)], homeless: [SealedAggregate]) {
         var moved: [(before: SealedAggregate, after: SealedAggregate)] = []
         var homeless: [SealedAggregate] = []

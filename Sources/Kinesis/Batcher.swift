@@ -1,3 +1,5 @@
+public import Bytes
+
 /// Sealed aggregates on their way out, shard by shard: which of them make the next call, and when.
 ///
 /// A full or refusing shard holds back its own queue only; what the agent may send as a whole is the pacer's. Within a
@@ -40,7 +42,7 @@ public struct Batcher {
     /// Indices of the shards with something to send, in turn.
     private var active: [Int] = []
     /// When a call of backlog alone may start: full calls are cheaper than many small ones.
-    private var backlogAfter: ContinuousClock.Instant
+    private var backlogAfter: Instant
 
     private var added: [SealedAggregate] = []
     /// The hash keys of what is under way, where the order counts.
@@ -54,7 +56,7 @@ public struct Batcher {
     /// Bytes that came back from the spool and wait.
     public private(set) var backlogBytes = 0
 
-    public init(_ limits: Limits, map: ShardMap, now: ContinuousClock.Instant) {
+    public init(_ limits: Limits, map: ShardMap, now: Instant) {
         (self.limits, self.map, backlogAfter) = (limits, map, now)
         pacer = Pacer(shards: map.count, Self.pacing(limits), now: now)
         queues = map.shards.map { _ in Self.queue(limits, now) }
@@ -67,7 +69,7 @@ public struct Batcher {
     /// The part of a shard's burst that is never used: by so much records may overtake each other on their way.
     static let spared = 0.05
 
-    private static func queue(_ limits: Limits, _ now: ContinuousClock.Instant) -> ShardQueue {
+    private static func queue(_ limits: Limits, _ now: Instant) -> ShardQueue {
         var queue = ShardQueue()
         if let share = limits.shardShare {
             let bytes = share * Double(Kinesis.Limits.shardBytesPerSecond)
@@ -86,7 +88,7 @@ public struct Batcher {
     public mutating func adopt(
         _ map: ShardMap,
         _ limits: Limits,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> [SealedAggregate] {
         let waiting = takeAll()
         let earlier = map.shards.map { self.map.index(of: $0.id) }
@@ -156,7 +158,7 @@ public struct Batcher {
     }
 
     /// Notes that the shard with `index` took a record.
-    public mutating func succeeded(_ index: Int, now: ContinuousClock.Instant) { pacer.succeeded(index, now: now) }
+    public mutating func succeeded(_ index: Int, now: Instant) { pacer.succeeded(index, now: now) }
 
     /// Notes that the shard with `index` did not take `aggregate`, which is put back by `putBack`.
     ///
@@ -166,7 +168,7 @@ public struct Batcher {
         by index: Int,
         because refusal: Refusal,
         chance: Double,
-        now: ContinuousClock.Instant
+        now: Instant
     ) {
         switch refusal {
         case .throttled: pacer.throttled(index, bytes: aggregate.size, chance: chance, now: now)
@@ -178,7 +180,7 @@ public struct Batcher {
     /// How much room a shard has; the least is the best.
     struct Room: Comparable {
         /// It cools down until then.
-        var heldUntil: ContinuousClock.Instant?
+        var heldUntil: Instant?
         var refusals: Int
         /// Whole aggregates that wait for it.
         var waiting: Int
@@ -193,7 +195,7 @@ public struct Batcher {
         }
     }
 
-    func room(of index: Int, now: ContinuousClock.Instant) -> Room {
+    func room(of index: Int, now: Instant) -> Room {
         Room(
             heldUntil: pacer.heldUntil(index, now: now),
             refusals: pacer.refusals(of: index, now: now),
@@ -208,7 +210,7 @@ public struct Batcher {
     ///
     /// What waits for a shard that cools down, or more than a shard takes soon, counts for nothing, so that such a shard
     /// does not keep records from the others; memory is the caller's to watch.
-    public func isSupplied(now: ContinuousClock.Instant) -> Bool {
+    public func isSupplied(now: Instant) -> Bool {
         var enough = 4 * limits.callBytes
         let most = soon(now)
         if limits.shardShare != nil {
@@ -230,7 +232,7 @@ public struct Batcher {
     private static let usualAggregate = 50 << 10
 
     /// Bytes that a shard takes soon.
-    private func soon(_ now: ContinuousClock.Instant) -> Int {
+    private func soon(_ now: Instant) -> Int {
         guard let share = limits.shardShare else { return .max }
         return max(2 * Self.usualAggregate, Int(share * Double(Kinesis.Limits.shardBytesPerSecond) / 4))
     }
@@ -239,8 +241,8 @@ public struct Batcher {
     private mutating func blockedUntil(
         _ index: Int,
         isBacklog: Bool,
-        now: ContinuousClock.Instant
-    ) -> ContinuousClock.Instant? {
+        now: Instant
+    ) -> Instant? {
         guard queues[index].hasHead(isBacklog: isBacklog) else { return nil }
         // The answer that ends this comes by itself.
         if queues[index].underWay > 0 || holdsLive && !isBacklog { return now + .seconds(60) }
@@ -257,7 +259,7 @@ public struct Batcher {
     ///   - flush: whatever may go is due.
     ///   - backlogAlone: whether a call may start for the backlog's sake.
     public mutating func next(
-        now: ContinuousClock.Instant,
+        now: Instant,
         flush: Bool,
         backlogAlone: Bool = true
     ) -> [SealedAggregate] {
@@ -304,7 +306,7 @@ public struct Batcher {
         _ size: inout Int,
         from ready: [Int],
         isBacklog: Bool,
-        _ now: ContinuousClock.Instant
+        _ now: Instant
     ) {
         var progress = true
         while progress, call.count < limits.callRecords {
@@ -329,12 +331,12 @@ public struct Batcher {
 
     /// When `next` may have something that it has not now; nil: not before something is added.
     public mutating func nextDue(
-        now: ContinuousClock.Instant,
+        now: Instant,
         flush: Bool,
         backlogAlone: Bool = true
-    ) -> ContinuousClock.Instant? {
-        var due: ContinuousClock.Instant?
-        var ready: [(at: ContinuousClock.Instant, index: Int)] = []
+    ) -> Instant? {
+        var due: Instant?
+        var ready: [(at: Instant, index: Int)] = []
         let mayFill = bytes >= limits.callBytes || count >= limits.callRecords
         for index in active {
             if backlogAlone, !queues[index].backlog.isEmpty {
@@ -400,7 +402,7 @@ public struct Batcher {
     /// keeps its own: what was read too early from a file need not be written to another.
     public mutating func takeExcess(
         above most: Int,
-        now: ContinuousClock.Instant,
+        now: Instant,
         where mayGo: (SealedAggregate) -> Bool
     ) -> [SealedAggregate] {
         guard bytes > most else { return [] }

@@ -16,7 +16,7 @@ struct BlockWriter: ~Copyable {
     private(set) var recordCount = 0
     /// Bytes of the records, without the line ends behind them.
     private(set) var userBytes = 0
-    private(set) var firstReceipt: ContinuousClock.Instant?
+    private(set) var firstReceipt: Instant?
 
     private var memory: PooledBytes
     private var used = 0
@@ -44,7 +44,7 @@ struct BlockWriter: ~Copyable {
         _ record: Span<UInt8>,
         under key: borrowing RecordKey,
         from run: Run,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> Bool {
         let needed = used + record.count + 1
         if recordCount == 0 {

@@ -1,3 +1,5 @@
+public import Bytes
+
 /// Whether an endpoint may be called: one that fails as a whole is probed by one call at a time, with growing pauses.
 ///
 /// Calls that fail among others that succeed are the network's everyday: they only cost a moment's pause. When several fail
@@ -7,10 +9,10 @@ public struct Breaker: Sendable {
     /// Failures that no success has followed.
     private var failures = 0
     /// When the first of the failures came, once the endpoint is held to fail.
-    public private(set) var failingSince: ContinuousClock.Instant?
-    private var firstFailure: ContinuousClock.Instant?
+    public private(set) var failingSince: Instant?
+    private var firstFailure: Instant?
     /// No call starts before.
-    public private(set) var heldUntil: ContinuousClock.Instant?
+    public private(set) var heldUntil: Instant?
 
     /// Failures in a row that are a single call's affair.
     private static let tolerated = 2
@@ -28,8 +30,8 @@ public struct Breaker: Sendable {
     ///   - isPermanent: whether another call of the kind will fail as well.
     ///   - chance: evenly drawn from 0 to 1.
     /// - Returns: when the next call may start.
-    public mutating func failed(isPermanent: Bool, chance: Double, now: ContinuousClock.Instant)
-        -> ContinuousClock.Instant
+    public mutating func failed(isPermanent: Bool, chance: Double, now: Instant)
+        -> Instant
     {
         failures += 1
         firstFailure = firstFailure ?? now
@@ -56,7 +58,7 @@ public struct Breaker: Sendable {
     }
 
     /// Whether a call may start, with so many in flight of so many at most.
-    public func mayCall(inFlight: Int, most: Int, now: ContinuousClock.Instant) -> Bool {
+    public func mayCall(inFlight: Int, most: Int, now: Instant) -> Bool {
         (heldUntil ?? now) <= now && inFlight < (isFailing ? 1 : most)
     }
 }

@@ -1,3 +1,5 @@
+public import Bytes
+
 /// How many calls may be in flight, and how large one may be: as many as make delivery faster, and no more.
 ///
 /// A region that is near answers in the same time whatever is in flight; a thin line makes every further call slower, and
@@ -18,11 +20,11 @@ public struct CallWindow: Sendable {
     private var usual: Duration?
     /// Now and then calls go out one at a time, to see whether that has changed: until so many are answered.
     private var probing = 0
-    private var probeAt: ContinuousClock.Instant
+    private var probeAt: Instant
     /// The fastest answer of this round, and how many it still waits for.
     private var round: (fastest: Duration, left: Int)?
     /// Time-outs before are of one and the same jam.
-    private var jamEnds: ContinuousClock.Instant
+    private var jamEnds: Instant
 
     private static let first = 4.0
     private static let period: Duration = .seconds(30)
@@ -32,7 +34,7 @@ public struct CallWindow: Sendable {
     private static let leastBytes = 32 << 10
 
     /// - Parameter timeout: how long an answer is waited for.
-    public init(most: Int, mostBytes: Int, timeout: Duration, now: ContinuousClock.Instant) {
+    public init(most: Int, mostBytes: Int, timeout: Duration, now: Instant) {
         (self.most, self.mostBytes, self.timeout) = (max(1, most), mostBytes, timeout)
         size = min(Self.first, Double(max(1, most)))
         bytes = Double(mostBytes)
@@ -52,8 +54,7 @@ public struct CallWindow: Sendable {
     ///   - latency: from the call's start to its answer.
     ///   - share: the part of `callBytes` that it carried.
     ///   - isLimited: whether there was more to send than the window let through.
-    public mutating func answered(after latency: Duration, share: Double, isLimited: Bool, now: ContinuousClock.Instant)
-    {
+    public mutating func answered(after latency: Duration, share: Double, isLimited: Bool, now: Instant) {
         if probing > 0 {
             probing -= 1
             // The last one was alone.
@@ -83,7 +84,7 @@ public struct CallWindow: Sendable {
     }
 
     /// Notes a call that was not answered in time.
-    public mutating func timedOut(now: ContinuousClock.Instant) {
+    public mutating func timedOut(now: Instant) {
         guard now >= jamEnds else { return }
         jamEnds = now + timeout
         isStarting = false

@@ -1,3 +1,5 @@
+public import Bytes
+
 /// How fast one agent may send to a stream that it shares with others it knows nothing of, and which shards it leaves
 /// alone for a while.
 ///
@@ -15,17 +17,17 @@ public struct Pacer: Sendable {
     private var most: Double
 
     private var tokens: Double
-    private var refilled: ContinuousClock.Instant
+    private var refilled: Instant
     /// No call before: what becomes free in the meantime goes together.
-    private var resumes: ContinuousClock.Instant
+    private var resumes: Instant
     /// When something last waited for nothing but the rate.
-    private var limited: ContinuousClock.Instant?
+    private var limited: Instant?
 
     /// The start ends with its second refusal that counts, or with the first of who sends many small records: until then
     /// the rate grows by the clock.
     private var startsLeft = 2
-    private var grown: ContinuousClock.Instant
-    private var cut: ContinuousClock.Instant?
+    private var grown: Instant
+    private var cut: Instant?
     /// Refusals that would have come since the last, at the share aimed for.
     private var missed = 0.0
 
@@ -35,7 +37,7 @@ public struct Pacer: Sendable {
     private var certainty = 0.0
     private var records = 0
     private var attemptedNow = 0.0
-    private var period: ContinuousClock.Instant
+    private var period: Instant
     /// What a record costs of late.
     private var cost = 50.0 * 1024
 
@@ -46,12 +48,12 @@ public struct Pacer: Sendable {
     /// A shard that has refused something.
     private struct Cooling: Sendable {
         var refusals = 0
-        var until: ContinuousClock.Instant?
+        var until: Instant?
         /// A record is under way to find out whether it takes any again; no other goes before its answer.
         var isProbed = false
 
         /// Refusals not answered for by a success, or by time without a word.
-        func refusals(now: ContinuousClock.Instant) -> Int {
+        func refusals(now: Instant) -> Int {
             guard let until, until < now else { return refusals }
             return max(0, refusals - Int((now - until) / Pacer.forgets))
         }
@@ -81,7 +83,7 @@ public struct Pacer: Sendable {
         }
     }
 
-    public init(shards: Int, _ limits: Limits = Limits(), now: ContinuousClock.Instant) {
+    public init(shards: Int, _ limits: Limits = Limits(), now: Instant) {
         self.limits = limits
         linger = limits.linger
         most = Self.most(shards, limits)
@@ -103,7 +105,7 @@ public struct Pacer: Sendable {
     public var mayGo: Bool { !isAdaptive || tokens > 0 }
 
     /// How long until a call may start; nil: now.
-    public mutating func wait(now: ContinuousClock.Instant) -> Duration? {
+    public mutating func wait(now: Instant) -> Duration? {
         guard isAdaptive else { return nil }
         refill(now)
         var wait = max(.zero, resumes - now)
@@ -111,7 +113,7 @@ public struct Pacer: Sendable {
         return wait > .zero ? wait : nil
     }
 
-    private mutating func refill(_ now: ContinuousClock.Instant) {
+    private mutating func refill(_ now: Instant) {
         guard now > refilled else { return }
         // Nobody has said no yet: what was saved for a second may go at once.
         let most = max(Self.leastRate, cut == nil ? rate : rate / 10)
@@ -120,21 +122,21 @@ public struct Pacer: Sendable {
     }
 
     /// When the shard cools down to; nil when it may be tried.
-    public func heldUntil(_ shard: Int, now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+    public func heldUntil(_ shard: Int, now: Instant) -> Instant? {
         guard let until = shards[shard].until, until > now else { return nil }
         return until
     }
 
     /// How often the shard has refused of late.
-    public func refusals(of shard: Int, now: ContinuousClock.Instant) -> Int { shards[shard].refusals(now: now) }
+    public func refusals(of shard: Int, now: Instant) -> Int { shards[shard].refusals(now: now) }
 
     /// Whether the rate is what limits the agent.
-    public func isLimited(now: ContinuousClock.Instant) -> Bool {
+    public func isLimited(now: Instant) -> Bool {
         limited.map { now - $0 <= .seconds(2) } ?? false
     }
 
     /// Bytes an aggregate should have: under pressure so few that some ten a second bring news of the stream.
-    public func aggregateSize(most: Int, now: ContinuousClock.Instant) -> Int {
+    public func aggregateSize(most: Int, now: Instant) -> Int {
         guard isAdaptive, isLimited(now: now) else { return most }
         return min(most, max(2048, Int(rate / 10)))
     }
@@ -142,7 +144,7 @@ public struct Pacer: Sendable {
     // MARK: what happens
 
     /// Notes that something waited for the rate alone.
-    public mutating func ranOut(now: ContinuousClock.Instant) {
+    public mutating func ranOut(now: Instant) {
         guard isAdaptive else { return }
         limited = now
         if startsLeft > 0, tokens <= 0 {
@@ -154,7 +156,7 @@ public struct Pacer: Sendable {
     }
 
     /// Notes that a record was sent, again or for the first time.
-    public mutating func sent(_ bytes: Int, to shard: Int, now: ContinuousClock.Instant) {
+    public mutating func sent(_ bytes: Int, to shard: Int, now: Instant) {
         if shards[shard].refusals >= 2, shards[shard].refusals(now: now) >= 2 {
             (shards[shard].until, shards[shard].isProbed) = (now + Self.probe, true)
         }
@@ -169,7 +171,7 @@ public struct Pacer: Sendable {
         if hadTokens, tokens <= 0 { resumes = now + Self.gather }
     }
 
-    private mutating func roll(_ now: ContinuousClock.Instant) {
+    private mutating func roll(_ now: Instant) {
         // By key all shards' aggregates may go at the same moment, a linger after the last time: some such moments count.
         let length = max(.milliseconds(500), linger * 4)
         while now - period >= length {
@@ -195,7 +197,7 @@ public struct Pacer: Sendable {
     private var step: Double { min(0.1, max(0.02, cost / rate)) }
 
     /// Notes that the shard took a record.
-    public mutating func succeeded(_ shard: Int, now: ContinuousClock.Instant) {
+    public mutating func succeeded(_ shard: Int, now: Instant) {
         if shards[shard].refusals > 0 {
             shards[shard].refusals = max(0, shards[shard].refusals(now: now) - 1)
             // What time has forgiven is not forgiven again.
@@ -221,7 +223,7 @@ public struct Pacer: Sendable {
     /// Notes that the shard refused a record of so many bytes for being too much.
     ///
     /// - Parameter chance: evenly drawn from 0 to 1.
-    public mutating func throttled(_ shard: Int, bytes: Int, chance: Double, now: ContinuousClock.Instant) {
+    public mutating func throttled(_ shard: Int, bytes: Int, chance: Double, now: Instant) {
         if bytes < 4096 { linger = max(linger, min(Self.longestLinger, linger * 1.25)) }
         let before = shards[shard].refusals(now: now)
         // What was under way when the shard began to cool down is no news.
@@ -248,11 +250,11 @@ public struct Pacer: Sendable {
     }
 
     /// Notes that the shard failed with a record, for no fault of the agent.
-    public mutating func failed(_ shard: Int, chance: Double, now: ContinuousClock.Instant) {
+    public mutating func failed(_ shard: Int, chance: Double, now: Instant) {
         cool(shard, first: 0.05, chance: chance, now: now)
     }
 
-    private mutating func cool(_ shard: Int, first: Double, chance: Double, now: ContinuousClock.Instant) {
+    private mutating func cool(_ shard: Int, first: Double, chance: Double, now: Instant) {
         guard shards[shard].isProbed || heldUntil(shard, now: now) == nil else { return }
         shards[shard].isProbed = false
         let refusals = min(8, shards[shard].refusals(now: now) + 1)

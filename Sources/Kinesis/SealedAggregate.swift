@@ -17,7 +17,7 @@ public final class SealedAggregate {
     /// The lowest and the highest hash key of its records: a shard whose range holds both holds them all.
     public let hashes: ClosedRange<HashKey>
     /// When its oldest record was taken in.
-    public let firstReceipt: ContinuousClock.Instant
+    public let firstReceipt: Instant
     /// Where its records came from: what settles when it does.
     public private(set) var origin: Origin
     /// Whether it shares its origin: it holds some of what another aggregate held.
@@ -130,7 +130,7 @@ public final class SealedAggregate {
         key: Key,
         hashes: ClosedRange<HashKey>,
         origin: Origin,
-        firstReceipt: ContinuousClock.Instant,
+        firstReceipt: Instant,
         isBacklog: Bool = false
     ) {
         self.bytes = bytes
@@ -153,7 +153,7 @@ public final class SealedAggregate {
         key: Key,
         hashes: ClosedRange<HashKey>,
         copy: SpoolLocation,
-        receipt: ContinuousClock.Instant,
+        receipt: Instant,
         pool: BufferPool
     ) {
         self.init(
@@ -178,7 +178,7 @@ public final class SealedAggregate {
         userBytes: Int,
         key: RecordKey,
         runs: [Run],
-        firstReceipt: ContinuousClock.Instant,
+        firstReceipt: Instant,
         pool: BufferPool
     ) {
         self.init(

@@ -1,3 +1,5 @@
+import Bytes
+
 /// What waits for a shard, and what the shard's own limits leave.
 struct ShardQueue {
     var live = AggregateLine()
@@ -12,7 +14,7 @@ struct ShardQueue {
     func hasHead(isBacklog: Bool) -> Bool { isBacklog ? !backlog.isEmpty : !live.isEmpty }
 
     /// How long until the shard's own limits allow the head of a line to go, and leave a part of the burst; nil: now.
-    mutating func wait(isBacklog: Bool, sparing spared: Double, now: ContinuousClock.Instant) -> Duration? {
+    mutating func wait(isBacklog: Bool, sparing spared: Double, now: Instant) -> Duration? {
         guard byteBucket != nil, let head = isBacklog ? backlog.head : live.head else { return nil }
         let bytes = byteBucket!.wait(for: Double(head.size) + spared * byteBucket!.burst, now: now)
         let records = recordBucket!.wait(for: 1 + spared * recordBucket!.burst, now: now)

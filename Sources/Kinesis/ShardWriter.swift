@@ -32,7 +32,7 @@ struct ShardWriter: ~Copyable {
     var recordCount: Int { isBlock ? block.recordCount : aggregate.recordCount }
     /// Bytes of the records as they were taken in.
     var userBytes: Int { isBlock ? block.userBytes : aggregate.userBytes }
-    var firstReceipt: ContinuousClock.Instant? { isBlock ? block.firstReceipt : aggregate.firstReceipt }
+    var firstReceipt: Instant? { isBlock ? block.firstReceipt : aggregate.firstReceipt }
     /// Bytes it would have if it were sealed now; of a block: about.
     var size: Int { isBlock ? block.size : aggregate.size }
 
@@ -41,7 +41,7 @@ struct ShardWriter: ~Copyable {
         _ record: Span<UInt8>,
         under key: borrowing RecordKey,
         from run: Run,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> Bool {
         switch compression {
         case .none: return aggregate.append(record, under: key, from: run, receipt: receipt)
@@ -63,7 +63,7 @@ struct ShardWriter: ~Copyable {
         under partitionKey: Span<UInt8>,
         at hash: HashKey,
         from run: Run,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> Bool {
         guard compression != .none else {
             return aggregate.append(record, under: partitionKey, at: hash, from: run, receipt: receipt)
@@ -82,7 +82,7 @@ struct ShardWriter: ~Copyable {
         under key: borrowing RecordKey,
         source: UInt32,
         position: inout UInt64,
-        receipt: ContinuousClock.Instant
+        receipt: Instant
     ) -> AggregateWriter.BlockStop {
         guard compression != .none else {
             return aggregate.append(

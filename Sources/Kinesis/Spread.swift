@@ -1,3 +1,5 @@
+import Bytes
+
 /// Which shard a record goes to that may go to any: one after another, but for those without room.
 ///
 /// The order is a stride through the shards that is drawn anew each time round: members of a fleet that kept theirs would
@@ -14,7 +16,7 @@ struct Spread {
 
     init(count: Int, seed: UInt64) { (self.count, random) = (count, SplitMix64(seed: seed)) }
 
-    mutating func next(_ batcher: borrowing Batcher, now: ContinuousClock.Instant) -> Int {
+    mutating func next(_ batcher: borrowing Batcher, now: Instant) -> Int {
         var best = draw()
         var room = batcher.room(of: best, now: now)
         func offer(_ shard: Int) {

@@ -1,18 +1,20 @@
+public import Bytes
+
 /// Allows `rate` units a second, and up to `burst` at once.
 public struct TokenBucket: Sendable {
     public let rate: Double
     public let burst: Double
     private var level: Double
-    private var filled: ContinuousClock.Instant
+    private var filled: Instant
 
-    public init(rate: Double, burst: Double, now: ContinuousClock.Instant) {
+    public init(rate: Double, burst: Double, now: Instant) {
         (self.rate, self.burst, level, filled) = (rate, burst, burst, now)
     }
 
     /// How long until `amount` may be taken; nil when it may be taken now.
     ///
     /// More than `burst` is due when the bucket is full: it then overdraws, and what follows waits longer.
-    public mutating func wait(for amount: Double, now: ContinuousClock.Instant) -> Duration? {
+    public mutating func wait(for amount: Double, now: Instant) -> Duration? {
         if now > filled {
             level = min(burst, level + rate * ((now - filled) / .seconds(1)))
             filled = now
@@ -24,7 +26,7 @@ public struct TokenBucket: Sendable {
     }
 
     /// Goes on where `earlier` was; nil: begins empty.
-    public mutating func takeOver(_ earlier: TokenBucket?, now: ContinuousClock.Instant) {
+    public mutating func takeOver(_ earlier: TokenBucket?, now: Instant) {
         var earlier = earlier
         _ = earlier?.wait(for: 0, now: now)
         level = min(burst, earlier?.level ?? 0)

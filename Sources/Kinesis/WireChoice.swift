@@ -1,3 +1,5 @@
+public import Bytes
+
 /// Which form to speak to an endpoint: CBOR, or JSON where CBOR is refused.
 ///
 /// JSON is taken only if no CBOR call ever succeeded and the same call then succeeds as JSON, so that an outage is not
@@ -8,7 +10,7 @@ public struct WireChoice: Sendable {
         case cborUntried
         case cborWorks
         case tryingJSON
-        case json(until: ContinuousClock.Instant)
+        case json(until: Instant)
     }
 
     private var state: State
@@ -19,7 +21,7 @@ public struct WireChoice: Sendable {
     public init(forced: WireFormat? = nil) { state = forced.map { .forced($0) } ?? .cborUntried }
 
     /// The form of the next call.
-    public mutating func format(now: ContinuousClock.Instant) -> WireFormat {
+    public mutating func format(now: Instant) -> WireFormat {
         switch state {
         case .forced(let format): return format
         case .cborUntried, .cborWorks: return .cbor
@@ -34,7 +36,7 @@ public struct WireChoice: Sendable {
     /// A call in `format` was understood, whether or not its wish was granted.
     ///
     /// True when this settles on JSON.
-    public mutating func understood(_ format: WireFormat, now: ContinuousClock.Instant) -> Bool {
+    public mutating func understood(_ format: WireFormat, now: Instant) -> Bool {
         switch (state, format) {
         case (.forced, _), (.json, .json), (.cborWorks, _): return false
         case (.cborUntried, .cbor), (.tryingJSON, .cbor), (.json, .cbor):

@@ -1,3 +1,4 @@
+import Bytes
 import CLinux
 import Glibc
 
@@ -37,7 +38,7 @@ public struct ShellCommand: Sendable {
         bell: Doorbell,
         isStopped: () -> Bool = { false }
     ) throws(Failure) -> [UInt8] {
-        let deadline = ContinuousClock.now + timeout
+        let deadline = Instant.now + timeout
         var number: Int32 = -1
         let process: Int32
         do { process = try check("posix_spawn", "/bin/sh", unsafe clinux_start_shell(text, &number)) } catch {
@@ -65,7 +66,7 @@ public struct ShellCommand: Sendable {
 
     private func read(
         _ pipe: borrowing Descriptor,
-        until deadline: ContinuousClock.Instant,
+        until deadline: Instant,
         _ timeout: Duration,
         _ bell: Doorbell,
         _ isStopped: () -> Bool

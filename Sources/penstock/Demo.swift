@@ -1,3 +1,4 @@
+import Bytes
 import Agent
 import ArgumentParser
 import Kinesis
@@ -68,7 +69,7 @@ struct Demo: ParsableCommand {
 
         var screen = DemoScreen(counters: agent.counters, generator: generator, isTerminal: StandardOutput.isTerminal)
         // What is written must arrive; a bound keeps a fault from looking like patience.
-        var deadline: ContinuousClock.Instant?
+        var deadline: Instant?
         while agent.counters.lane.recordsDelivered.now < generator.lines - Self.dropped(agent) || !generator.isFinished
         {
             if agent.ended.wait(or: signals.number, atMost: .milliseconds(500)) { break }

@@ -1,3 +1,4 @@
+import Bytes
 import Agent
 import Platform
 
@@ -6,15 +7,15 @@ struct DemoScreen {
     private let counters: Counters
     private let generator: any DemoSource
     private let isTerminal: Bool
-    private let start = ContinuousClock.now
+    private let start = Instant.now
     private var last: Sample
-    private var lastLine: ContinuousClock.Instant
+    private var lastLine: Instant
     private var isFirst = true
     /// CPU of the agent's threads by the last look: of a thread that has ended nothing can be read.
     private var cpu = Duration.zero
 
     private struct Sample {
-        var time: ContinuousClock.Instant
+        var time: Instant
         var records: Int
         var bytes: Int
         var cpu: Duration
@@ -28,7 +29,7 @@ struct DemoScreen {
 
     /// - Parameter isLast: show the whole run's averages in place of the last moment's rates.
     mutating func draw(isLast: Bool = false) {
-        let now = ContinuousClock.now
+        let now = Instant.now
         guard isTerminal || isLast || now - lastLine >= .seconds(1) else { return }
         if isLast { last = Sample(time: start, records: 0, bytes: 0, cpu: .zero) }
         lastLine = now

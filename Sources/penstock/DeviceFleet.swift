@@ -41,7 +41,7 @@ final class DeviceFleet: DemoSource {
         let senders = (0..<Self.devices).compactMap { _ in try? DatagramSender(to: address) }
         guard senders.count == Self.devices else { return }
         var number = 0
-        let start = ContinuousClock.now
+        let start = Instant.now
         var elapsed = Duration.zero
         while elapsed < duration, !stopping.load(ordering: .relaxed) {
             let due = Int(Double(perSecond) * elapsed.inSeconds)

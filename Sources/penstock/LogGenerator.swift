@@ -29,7 +29,7 @@ final class LogGenerator: DemoSource {
         var number = 0
         var isRotated = false
         guard var file = try? AppendedFile(path) else { return }
-        let start = ContinuousClock.now
+        let start = Instant.now
         var elapsed = Duration.zero
         while elapsed < duration, !stopping.load(ordering: .relaxed) {
             let due = Int(Double(linesPerSecond) * min(elapsed, duration).inSeconds)

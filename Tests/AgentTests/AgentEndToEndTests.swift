@@ -132,7 +132,7 @@ final class Delivering {
 
     /// Waits until so many records are acknowledged, bounded.
     static func waits(for count: Int, _ agent: Agent, within limit: Duration = .seconds(30)) -> Bool {
-        let end = ContinuousClock.now + limit
+        let end = Instant.now + limit
         while agent.counters.lane.recordsDelivered.now < count, .now < end { Machine.sleep(.milliseconds(5)) }
         return agent.counters.lane.recordsDelivered.now >= count
     }
@@ -180,13 +180,13 @@ final class Delivering {
         try delivering.writeLines("app.log", 0..<1)
         let agent = try delivering.agent()
         #expect(Delivering.waits(for: 1, agent))
-        let start = ContinuousClock.now
+        let start = Instant.now
         try delivering.writeLines("app.log", 1..<3)
         #expect(Delivering.waits(for: 3, agent))
         #expect(.now - start >= .milliseconds(280) && .now - start < .seconds(3))
         try delivering.writeLines("app.log", 3..<5000)
         Machine.sleep(.milliseconds(50))
-        let stop = ContinuousClock.now
+        let stop = Instant.now
         agent.stop()
         Self.expectDelivered(agent.wait())
         Self.expectDelivered(agent.wait())
@@ -202,10 +202,10 @@ final class Delivering {
         delivering.configuration.outputs[0].linger = .seconds(60)
         try delivering.writeLines("app.log", 0..<10)
         let agent = try delivering.agent()
-        let end = ContinuousClock.now + .seconds(10)
+        let end = Instant.now + .seconds(10)
         while agent.counters.lane.records.now < 10, .now < end { Machine.sleep(.milliseconds(5)) }
         #expect(agent.counters.lane.recordsDelivered.now == 0)
-        let stop = ContinuousClock.now
+        let stop = Instant.now
         agent.stop()
         Self.expectDelivered(agent.wait())
         #expect(.now - stop < .seconds(5))
@@ -299,7 +299,7 @@ final class Delivering {
             let busy = Machine.cpuTime(ofThreadsNamed: "penstock-lane")
             Machine.sleep(.milliseconds(500))
             #expect(Machine.cpuTime(ofThreadsNamed: "penstock-lane") - busy < .milliseconds(200))
-            let stop = ContinuousClock.now
+            let stop = Instant.now
             agent.stop()
             guard case .gaveUp = agent.wait() else {
                 Issue.record("delivered to nobody")
@@ -323,7 +323,7 @@ final class Delivering {
         }
         #expect(error.code == "ResourceNotFoundException")
         delivering.configuration.agent.shutdownTimeout = .seconds(1)
-        let start = ContinuousClock.now
+        let start = Instant.now
         guard case .gaveUp(.transport) = try delivering.agent(once: true, endpoint: "http://127.0.0.1:1").wait() else {
             Issue.record("no such server")
             return

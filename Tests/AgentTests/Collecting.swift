@@ -92,7 +92,7 @@ final class Collecting {
 
     /// Drains until `condition` holds, bounded.
     func until(_ limit: Duration = .seconds(20), _ condition: () -> Bool) -> Bool {
-        let end = ContinuousClock.now + limit
+        let end = Instant.now + limit
         while .now < end {
             drain()
             if condition() { return true }
@@ -111,7 +111,7 @@ final class Collecting {
     @discardableResult
     func stop() -> Duration {
         guard !isJoined else { return .zero }
-        let start = ContinuousClock.now
+        let start = Instant.now
         feed.stop()
         thread.join()
         isJoined = true

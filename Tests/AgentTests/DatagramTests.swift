@@ -1,3 +1,4 @@
+import Bytes
 import Agent
 import Kinesis
 import LocalKinesis
@@ -26,7 +27,7 @@ extension Delivering {
         func found() -> DatagramCounters? {
             agent.counters.datagramSockets.first { $0.address.hasPrefix(isIPv6 ? "udp://[" : "udp://1") }
         }
-        let end = ContinuousClock.now + .seconds(10)
+        let end = Instant.now + .seconds(10)
         while found() == nil, .now < end { Machine.sleep(.milliseconds(2)) }
         let socket = try #require(found())
         return try #require(UInt16(socket.address.split(separator: ":").last ?? ""))
@@ -35,7 +36,7 @@ extension Delivering {
     /// Waits until so many datagrams were received or dropped by the kernel, bounded.
     static func accounted(_ count: Int, _ agent: Agent, within limit: Duration = .seconds(20)) -> Int {
         func now() -> Int { agent.counters.datagramSockets.reduce(0) { $0 + $1.received.now + $1.droppedByKernel.now } }
-        let end = ContinuousClock.now + limit
+        let end = Instant.now + limit
         while now() < count, .now < end { Machine.sleep(.milliseconds(2)) }
         return now()
     }
@@ -214,7 +215,7 @@ extension Delivering {
         try delivering.listens(["udp://127.0.0.1:\(first)", "udp://127.0.0.1:\(second)"])
         agent.reload(delivering.configuration)
         let other = TestSender(port: second)
-        let end = ContinuousClock.now + .seconds(15)
+        let end = Instant.now + .seconds(15)
         while agent.counters.lane.recordsDelivered.now == 200, .now < end {
             other.send("other")
             Machine.sleep(.milliseconds(50))
@@ -222,7 +223,7 @@ extension Delivering {
         let before = agent.counters.datagramSockets[0].received.now
         #expect(sender.send("again") || sender.send("again"))
         #expect(Delivering.accounted(0, agent) > 200)
-        let until = ContinuousClock.now + .seconds(15)
+        let until = Instant.now + .seconds(15)
         while agent.counters.datagramSockets[0].received.now == before, .now < until { Machine.sleep(.milliseconds(5)) }
         agent.stop()
         AgentEndToEndTests.expectDelivered(agent.wait())

@@ -1,9 +1,10 @@
+import Bytes
 import Agent
 import Seeded
 import Testing
 
 @Suite struct GatherTests {
-    private let start = ContinuousClock.now
+    private let start = Instant.now
 
     @Test func `what comes seldom is read at once`() {
         var gather = Gather(most: .milliseconds(1), queue: 16 << 20)

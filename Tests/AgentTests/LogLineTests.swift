@@ -8,7 +8,7 @@ import Testing
 
 @Suite struct LogLineTests {
     let log = LogLine(label: "test", level: .info)
-    let now = ContinuousClock.now
+    let now = Instant.now
 
     func line(_ text: String, _ metadata: Logger.Metadata = [:], after: Duration = .zero) -> String? {
         log.line(.notice, text, metadata, milliseconds: 1_795_225_200_123, now: now + after)

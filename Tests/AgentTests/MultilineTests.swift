@@ -1,3 +1,4 @@
+import Bytes
 import Agent
 import Kinesis
 import Platform
@@ -166,7 +167,7 @@ import Testing
     @Test func `an expression that would take for ever gives up in time`() throws {
         let expression = try Expression("^(a+)+$")
         let line = [UInt8](repeating: 97, count: 40) + [98]
-        let start = ContinuousClock.now
+        let start = Instant.now
         #expect(expression.find(in: line.span) == .gaveUp)
         #expect(.now - start < .seconds(1))
     }

@@ -1,10 +1,11 @@
+import Bytes
 import Agent
 import Kinesis
 import Platform
 import Testing
 
 @Suite struct RecordLimitTests {
-    let now = ContinuousClock.now
+    let now = Instant.now
 
     static func answer(_ kibibytes: Int?) throws -> WireValue {
         let member = kibibytes.map { ",\"MaxRecordSizeInKiB\":\($0)" } ?? ""

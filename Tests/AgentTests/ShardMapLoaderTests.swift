@@ -7,7 +7,7 @@ import Seeded
 import Testing
 
 @Suite struct ShardMapLoaderTests {
-    let now = ContinuousClock.now
+    let now = Instant.now
 
     static func page(_ shards: [(Int, String, String)], closed: [Int] = [], next: String? = nil) -> [UInt8] {
         let list = shards.map { id, start, end in
@@ -21,7 +21,7 @@ import Testing
 
     static let highest = HashKey.highest.description
 
-    static func take(_ loader: inout ShardMapLoader, _ page: [UInt8], now: ContinuousClock.Instant) throws
+    static func take(_ loader: inout ShardMapLoader, _ page: [UInt8], now: Instant) throws
         -> ShardMapLoader
         .Taken
     {

@@ -11,13 +11,13 @@ import Testing
         var records: [UserRecord] = []
         var runs: [Run] = []
         var firstKey: RecordKey?
-        var firstReceipt: ContinuousClock.Instant?
+        var firstReceipt: Instant?
 
         mutating func add(
             _ data: [UInt8],
             _ key: RecordKey,
             _ run: Run,
-            _ receipt: ContinuousClock.Instant
+            _ receipt: Instant
         ) {
             let explicit = key.explicitHashKey.isEmpty ? nil : key.explicitHashKey
             records.append(UserRecord(partitionKey: key.partitionKey, explicitHashKey: explicit, data: data))
@@ -101,7 +101,7 @@ import Testing
                 let first = positions[source] + UInt64(skipped)
                 let run = Run(source: UInt32(source), first: first, end: first + UInt64(data.count + 1))
                 positions[source] = run.end
-                let receipt = ContinuousClock.now + .seconds(step)
+                let receipt = Instant.now + .seconds(step)
                 while true {
                     let size = writer.size(adding: data.count, under: key)
                     let fits = writer.isEmpty || (size <= most && (maxRecords == 0 || writer.recordCount < maxRecords))
@@ -145,7 +145,7 @@ import Testing
                 }
                 if random.oneIn(8) { block += random.bytes(random.below(10)).map { $0 == 10 ? 13 : $0 } }
                 let key = keys[random.below(keys.count)]
-                let receipt = ContinuousClock.now
+                let receipt = Instant.now
                 var offset = 0
                 while true {
                     let start = offset
@@ -207,7 +207,7 @@ import Testing
         for index in 0..<count {
             let key = RecordKey(partitionKey: [65], explicit: HashKey(UInt128(index)))
             let run = Run(source: 0, first: UInt64(index), end: UInt64(index + 1))
-            let receipt = ContinuousClock.now
+            let receipt = Instant.now
             if !writer.append([1, 2].span, under: key, from: run, receipt: receipt) {
                 check(&writer, contents[contents.count - 1], "\(index)")
                 contents.append(Content())

@@ -20,7 +20,7 @@ import Testing
     }
 
     @Test func `a call takes live records first, and what room they leave is the backlog's`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try BatcherTests.batcher(shards: 2, now: now) { $0.callBytes = 200_000 }
         for number in 0..<10 { batcher.add(Self.restored(UInt64(number)), to: 0) }
         batcher.add(BatcherTests.record(1, size: 90_000, receipt: now - .seconds(1)), to: 0)
@@ -32,7 +32,7 @@ import Testing
     }
 
     @Test func `the backlog makes calls of its own only when it may`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try BatcherTests.batcher(shards: 1, now: now)
         batcher.add(Self.restored(0), to: 0)
         #expect(batcher.next(now: now, flush: true, backlogAlone: false).isEmpty)
@@ -46,10 +46,10 @@ import Testing
         share: Double,
         shards: Int
     ) throws {
-        let start = ContinuousClock.now
+        let start = Instant.now
         var batcher = try BatcherTests.batcher(shards: shards, now: start) { $0.shardShare = share }
         var (backlogSent, liveSent, longest) = (0, 0, Duration.zero)
-        var queued: [Int: ContinuousClock.Instant] = [:]
+        var queued: [Int: Instant] = [:]
         var number = 0
         // Live records use two fifths of each shard; a minute in steps of 5 ms.
         for step in 0..<12_000 {
@@ -88,7 +88,7 @@ import Testing
     @Test func `what goes to the spool is the oldest, so that positions move, and the newest stay to probe with`()
         throws
     {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try BatcherTests.batcher(shards: 4, now: now)
         for number in 0..<40 {
             batcher.add(BatcherTests.record(number, size: 999, receipt: now + .milliseconds(number)), to: number % 4)
@@ -103,7 +103,7 @@ import Testing
     }
 
     @Test func `what is put back keeps its line`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try BatcherTests.batcher(shards: 1, now: now)
         batcher.add(Self.restored(0), to: 0)
         batcher.add(BatcherTests.record(1, receipt: now), to: 0)

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct BatcherTests {
     /// A single record of `size` bytes, taken in at `receipt`, with its number as its position.
-    static func record(_ number: Int, size: Int = 100, receipt: ContinuousClock.Instant) -> SealedAggregate {
+    static func record(_ number: Int, size: Int = 100, receipt: Instant) -> SealedAggregate {
         var writer = AggregateWriter(maxSize: 50 << 10, pool: BufferPool(mostKept: 0))
         _ = writer.append(
             [UInt8](repeating: 7, count: size).span,
@@ -32,7 +32,7 @@ import Testing
 
     static func batcher(
         shards: Int,
-        now: ContinuousClock.Instant,
+        now: Instant,
         _ change: (inout Batcher.Limits) -> Void = { _ in }
     ) throws -> Batcher {
         var limits = Batcher.Limits()
@@ -46,7 +46,7 @@ import Testing
         by shard: Int,
         chance: Double,
         _ batcher: inout Batcher,
-        _ now: ContinuousClock.Instant
+        _ now: Instant
     ) {
         for record in records { batcher.refused(record, by: shard, because: .throttled, chance: chance, now: now) }
         batcher.putBack(records, to: shard)
@@ -55,7 +55,7 @@ import Testing
     static func numbers(_ call: [SealedAggregate]) -> [Int] { call.map { Int($0.origin.runs[0].first) } }
 
     @Test func `what is to be copied is told once, also when it is queued again by another map`() throws {
-        let start = ContinuousClock.now
+        let start = Instant.now
         var limits = Batcher.Limits()
         limits.notesAdded = true
         var batcher = Batcher(limits, map: try Self.map(2), now: start)
@@ -69,7 +69,7 @@ import Testing
     }
 
     @Test func `a call leaves when its oldest record has waited for the linger, and no sooner`() throws {
-        let start = ContinuousClock.now
+        let start = Instant.now
         var batcher = try Self.batcher(shards: 2, now: start)
         batcher.add(Self.record(1, receipt: start), to: 0)
         batcher.add(Self.record(2, receipt: start + .milliseconds(50)), to: 1)
@@ -81,7 +81,7 @@ import Testing
     }
 
     @Test func `a call holds as many records and bytes as it may`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try Self.batcher(shards: 3, now: now) { $0.callRecords = 7 }
         for number in 0..<20 { batcher.add(Self.record(number, receipt: now), to: number % 3) }
         #expect(batcher.next(now: now, flush: false).count == 7)
@@ -101,7 +101,7 @@ import Testing
     }
 
     @Test func `a shard keeps its order, also over what is put back`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try Self.batcher(shards: 1, now: now) { $0.callRecords = 100 }
         for number in 0..<300 { batcher.add(Self.record(number, receipt: now), to: 0) }
         let first = batcher.next(now: now, flush: true)
@@ -114,7 +114,7 @@ import Testing
     }
 
     @Test func `a held shard holds back only itself`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try Self.batcher(shards: 2, now: now)
         batcher.add(Self.record(1, receipt: now), to: 0)
         Self.refuse([Self.record(0, receipt: now)], by: 0, chance: 0.5, &batcher, now)
@@ -127,10 +127,10 @@ import Testing
     }
 
     @Test func `a shard's own limits are kept over any second`() throws {
-        let start = ContinuousClock.now
+        let start = Instant.now
         var batcher = try Self.batcher(shards: 1, now: start) { $0.shardShare = 1 }
         for number in 0..<3500 { batcher.add(Self.record(number, size: 10, receipt: start), to: 0) }
-        var sent: [(ContinuousClock.Instant, Int)] = []
+        var sent: [(Instant, Int)] = []
         var now = start
         while batcher.count > 0, now < start + .seconds(10) {
             let call = batcher.next(now: now, flush: true)
@@ -145,7 +145,7 @@ import Testing
     }
 
     @Test func `another map gives no shard its burst again, and new shards none`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try Self.batcher(shards: 2, now: now) { $0.shardShare = 1 }
         func burst(_ shard: Int, _ batcher: inout Batcher) -> Int {
             for number in 0..<40 { batcher.add(Self.record(number, size: 51_200, receipt: now), to: shard) }
@@ -172,7 +172,7 @@ import Testing
     }
 
     @Test func `a shard that cools down does not keep records from the others, nor their memory`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try Self.batcher(shards: 8, now: now) { $0.shardShare = 1 }
         #expect(!batcher.isSupplied(now: now))
         let records = (0..<200).map { Self.record($0, size: 50_000, receipt: now + .milliseconds($0)) }
@@ -192,7 +192,7 @@ import Testing
     }
 
     @Test func `a full call that a shard held back is due when the shard is free, not at its linger`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try Self.batcher(shards: 1, now: now) {
             $0.linger = .seconds(60)
             $0.callRecords = 10
@@ -209,7 +209,7 @@ import Testing
     @Test func `there is nothing before the time that is due, and something then`() throws {
         var random = Random()
         for _ in 0..<200 {
-            var now = ContinuousClock.now
+            var now = Instant.now
             let shards = 1 + random.below(5)
             var batcher = try Self.batcher(shards: shards, now: now) {
                 $0.linger = .milliseconds(random.below(3) * 400)
@@ -278,7 +278,7 @@ import Testing
 }
 
 @Suite struct WireChoiceTests {
-    let now = ContinuousClock.now
+    let now = Instant.now
 
     @Test func `speaks CBOR for good once a call was understood`() {
         var wire = WireChoice()

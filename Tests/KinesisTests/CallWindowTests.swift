@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Seeded
 import Testing
@@ -19,10 +20,10 @@ import Testing
         }
 
         func run(_ window: inout CallWindow, for seconds: Int, seed: UInt64, callBytes: Int = 1 << 20) -> Outcome {
-            let start = ContinuousClock.now
+            let start = Instant.now
             var random = SplitMix64(seed: seed)
             var (now, free) = (start, start)
-            var inFlight: [(began: ContinuousClock.Instant, ends: ContinuousClock.Instant, bytes: Int)] = []
+            var inFlight: [(began: Instant, ends: Instant, bytes: Int)] = []
             var outcome = Outcome()
             while now < start + .seconds(seconds) {
                 while inFlight.count < window.calls {

@@ -11,7 +11,7 @@ import Testing
         _ random: inout Random,
         _ change: (inout Aggregator.Limits) -> Void
     ) throws -> (all: [SealedAggregate], records: Int, bytes: Int) {
-        let now = ContinuousClock.now
+        let now = Instant.now
         let map = try BatcherTests.map(3)
         var limits = Aggregator.Limits()
         change(&limits)
@@ -116,7 +116,7 @@ import Testing
         var random = Random()
         let text = Array(String(repeating: "the same line again\n", count: 5000).utf8)
         let sealed = try Self.sealed(.spread, text, &random) { $0.compression = .gzip }.all
-        let now = ContinuousClock.now
+        let now = Instant.now
         let pool = BufferPool(mostKept: 0)
         var batcher = try BatcherTests.batcher(shards: 3, now: now)
         var aggregator = Aggregator(.spread, .init(), map: batcher.map, pool: pool, seed: 3)

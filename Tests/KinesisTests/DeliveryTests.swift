@@ -82,7 +82,7 @@ private final class Sender {
     /// Aggregates that went to another shard than the one that refused them.
     var moved = 0
 
-    init(_ placement: Aggregator.Placement, _ map: ShardMap, _ random: Random, now: ContinuousClock.Instant) {
+    init(_ placement: Aggregator.Placement, _ map: ShardMap, _ random: Random, now: Instant) {
         (self.placement, self.random) = (placement, random)
         aggregator = Self.aggregator(placement, map, pool)
         batcher = Batcher(Self.limits, map: map, now: now)
@@ -124,7 +124,7 @@ private final class Sender {
         }
     }
 
-    func putBack(_ aggregates: [SealedAggregate], because refusal: Batcher.Refusal, _ now: ContinuousClock.Instant) {
+    func putBack(_ aggregates: [SealedAggregate], because refusal: Batcher.Refusal, _ now: Instant) {
         let (moved, homeless) = aggregator.putBack(
             aggregates,
             because: refusal,
@@ -137,7 +137,7 @@ private final class Sender {
         place(homeless)
     }
 
-    func take(_ results: [(SealedAggregate, PutRecords.Result)], fresh: Bool, _ now: ContinuousClock.Instant) {
+    func take(_ results: [(SealedAggregate, PutRecords.Result)], fresh: Bool, _ now: Instant) {
         for (aggregate, result) in results {
             switch Delivery.verdict(
                 on: result,
@@ -155,7 +155,7 @@ private final class Sender {
         }
     }
 
-    func adopt(_ map: ShardMap, now: ContinuousClock.Instant) {
+    func adopt(_ map: ShardMap, now: Instant) {
         aggregator.sealAll(into: &batcher)
         for shard in batcher.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
         let queued = batcher.adopt(map, Self.limits, now: now)
@@ -180,7 +180,7 @@ private final class Sender {
         var moved = 0
         for _ in 0..<30 {
             var service = Service(shards: 1 + random.below(6), &random)
-            var now = ContinuousClock.now
+            var now = Instant.now
             let sender = Sender(placement, try ShardMap(service.open), random, now: now)
             var calls: [([SealedAggregate], [PutRecords.Result]?)] = []
             var lines: [[UInt8]] = []
@@ -259,7 +259,7 @@ private final class Sender {
 
     @Test func `a record that looks like an aggregate is never taken apart`() throws {
         let md5 = MD5()
-        let now = ContinuousClock.now
+        let now = Instant.now
         var inner = AggregateWriter(maxSize: 1000, pool: BufferPool(mostKept: 0))
         let run = Run(source: 1, first: 0, end: 1)
         for text in ["one", "two"] {

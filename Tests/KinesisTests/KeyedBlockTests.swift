@@ -67,7 +67,7 @@ import Testing
             limits.size = [700, 5_000, 51_200].randomElement(using: &random)!
             var batching = Batcher.Limits()
             batching.shardShare = nil
-            let now = ContinuousClock.now
+            let now = Instant.now
             var batcher = Batcher(batching, map: map, now: now)
             let pool = BufferPool(mostKept: 0)
             var aggregator = Aggregator(.key, limits, map: map, pool: pool, seed: random.next())

@@ -8,7 +8,7 @@ import Testing
     static let mebibyte = 1 << 20
 
     @Test func `a long record has a call of its own, however busy the other shards are`() throws {
-        var now = ContinuousClock.now
+        var now = Instant.now
         var batcher = try BatcherTests.batcher(shards: 8, now: now) { $0.callBytes = 100_000 }
         func add(_ numbers: Range<Int>) {
             for number in numbers {
@@ -29,7 +29,7 @@ import Testing
     }
 
     @Test func `of long records one is left to probe with, the newest`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         var batcher = try BatcherTests.batcher(shards: 2, now: now)
         for number in 0..<4 {
             let receipt = now + .milliseconds(number)
@@ -46,7 +46,7 @@ import Testing
         var refused = 0
         var taken = 0
 
-        mutating func take(_ record: SealedAggregate, at time: ContinuousClock.Instant) -> Bool {
+        mutating func take(_ record: SealedAggregate, at time: Instant) -> Bool {
             guard bytes.wait(for: Double(record.size), now: time) == nil else {
                 refused += 1
                 return false
@@ -62,7 +62,7 @@ import Testing
         mebibytes: Int
     ) throws {
         var random = Random()
-        let start = ContinuousClock.now
+        let start = Instant.now
         let rate = Double(Limits.shardBytesPerSecond)
         var shard = Shard(bytes: TokenBucket(rate: rate, burst: rate, now: start))
         var batcher = try BatcherTests.batcher(shards: 1, now: start) { $0.shardShare = 1 }
@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test func `a long record goes at the slowest rate a fleet may leave, and is paid for afterwards`() throws {
-        let start = ContinuousClock.now
+        let start = Instant.now
         var pacer = Pacer(shards: 1, now: start)
         var now = start
         for _ in 0..<200 {
@@ -116,7 +116,7 @@ import Testing
     static func taking(_ longLines: Aggregator.LongLines, _ record: [UInt8]) throws -> (
         pieces: [(data: [UInt8], run: Run)], setAside: [(line: [UInt8], run: Run)], oversize: Int
     ) {
-        let (now, pool) = (ContinuousClock.now, BufferPool(mostKept: 0))
+        let (now, pool) = (Instant.now, BufferPool(mostKept: 0))
         var limits = Aggregator.Limits()
         limits.records = 1
         var batcher = try BatcherTests.batcher(shards: 1, now: now)
@@ -155,7 +155,7 @@ import Testing
     ) throws {
         var random = Random()
         let streamBytes = mebibytes * Self.mebibyte
-        let (now, pool) = (ContinuousClock.now, BufferPool(mostKept: 0))
+        let (now, pool) = (Instant.now, BufferPool(mostKept: 0))
         var limits = Aggregator.Limits()
         limits.compression = compression
         var batcher = try BatcherTests.batcher(shards: 1, now: now)

@@ -12,7 +12,7 @@ import Testing
     }
 
     /// A record of `key`, its number as its content and position.
-    private func record(_ number: Int, key: Int, _ now: ContinuousClock.Instant) -> SealedAggregate {
+    private func record(_ number: Int, key: Int, _ now: Instant) -> SealedAggregate {
         var writer = AggregateWriter(maxSize: 50 << 10, pool: BufferPool(mostKept: 0))
         _ = writer.append(
             Array("\(key) \(number)".utf8).span,
@@ -33,7 +33,7 @@ import Testing
     }
 
     /// What comes back when a record has been in the spool.
-    private func restored(_ aggregate: SealedAggregate, _ now: ContinuousClock.Instant) -> SealedAggregate {
+    private func restored(_ aggregate: SealedAggregate, _ now: Instant) -> SealedAggregate {
         aggregate.withData { data in
             SealedAggregate(
                 restored: data,
@@ -49,7 +49,7 @@ import Testing
     }
 
     private func history(_ random: inout Random) throws {
-        var now = ContinuousClock.now
+        var now = Instant.now
         var limits = Batcher.Limits()
         (limits.isOrdered, limits.shardShare, limits.linger) = (true, nil, .zero)
         limits.callRecords = 1 + random.below(6)

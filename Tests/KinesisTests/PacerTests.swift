@@ -4,13 +4,13 @@ import Seeded
 import Testing
 
 @Suite struct PacerTests {
-    let start = ContinuousClock.now
+    let start = Instant.now
 
     /// Sends records of `size` as fast as the pacer allows, from `now` for `seconds`; each is answered at once.
     @discardableResult
     static func send(
         _ pacer: inout Pacer,
-        _ now: inout ContinuousClock.Instant,
+        _ now: inout Instant,
         seconds: Double,
         size: Int = 50_000,
         shards: Int = 4,
@@ -194,7 +194,7 @@ import Testing
         _ aggregator: inout Aggregator,
         _ batcher: inout Batcher,
         aggregates: Int,
-        _ now: ContinuousClock.Instant
+        _ now: Instant
     ) {
         let line = [UInt8](repeating: 120, count: 999) + [10]
         var position: UInt64 = 0
@@ -218,7 +218,7 @@ import Testing
 
     @Test(arguments: [1, 2, 7, 100])
     func `every shard gets its part, and one shard's aggregate is filled at a time`(count: Int) throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         let pool = BufferPool(mostKept: 0)
         var batcher = try BatcherTests.batcher(shards: count, now: now)
         var aggregator = Aggregator(.spread, .init(), map: batcher.map, pool: pool, seed: 3)
@@ -233,7 +233,7 @@ import Testing
     @Test func `a shard that refuses gets nothing while it cools down, and what it refused goes elsewhere at once`()
         throws
     {
-        var now = ContinuousClock.now
+        var now = Instant.now
         let pool = BufferPool(mostKept: 0)
         var random = SplitMix64(seed: 5)
         var batcher = try BatcherTests.batcher(shards: 8, now: now)
@@ -272,7 +272,7 @@ import Testing
     }
 
     @Test func `what has its place for a reason keeps it`() throws {
-        let now = ContinuousClock.now
+        let now = Instant.now
         let pool = BufferPool(mostKept: 0)
         var random = SplitMix64(seed: 5)
         var batcher = try BatcherTests.batcher(shards: 8, now: now)

@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Seeded
 import Testing
@@ -7,7 +8,7 @@ import Testing
     private func search(records: Int, bad: Set<Int>, random: inout Random) -> (
         found: [Int], delivered: [Int], sent: Int, calls: Int
     ) {
-        let now = ContinuousClock.now
+        let now = Instant.now
         let all = (0..<records).map { BatcherTests.record($0, receipt: now) }
         var (waiting, suspects) = (all, Suspects())
         var (found, delivered, calls): ([Int], [Int], Int) = ([], [], 0)

@@ -1,3 +1,4 @@
+import Bytes
 import Agent
 import Kinesis
 import Logging
@@ -50,7 +51,7 @@ import Testing
             log: log
         )
         func datagrams() -> DatagramCounters? { agent.counters.datagramSockets.first { $0.input == "datagrams" } }
-        let limit = ContinuousClock.now + .seconds(20)
+        let limit = Instant.now + .seconds(20)
         while datagrams() == nil, .now < limit { Machine.sleep(.milliseconds(5)) }
         let udp = try #require(datagrams())
         let port = try #require(UInt16(udp.address.split(separator: ":").last ?? ""))

@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Testing
 

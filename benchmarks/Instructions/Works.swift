@@ -27,7 +27,7 @@ func measure(_ work: String, rounds: Int) -> Int? {
     }
 }
 
-private let start = ContinuousClock.now
+private let start = Instant.now
 
 private func map(_ count: Int) -> ShardMap {
     let step = UInt128.max / UInt128(count)

@@ -1,3 +1,4 @@
+import Bytes
 import Platform
 
 // Concurrency: belongs to its collector's thread.
@@ -12,7 +13,7 @@ struct Copies {
     /// How the tailed files begin.
     private var openings = Openings()
     /// New files that may be copies of tailed ones, with their size at the last change.
-    private var held: [TailedFile.Identity: (path: String, size: UInt64, since: ContinuousClock.Instant)] = [:]
+    private var held: [TailedFile.Identity: (path: String, size: UInt64, since: Instant)] = [:]
 
     /// How long a file that looks like a copy of another may stand still before it is taken for a file of its own.
     private static let copyQuiet: Duration = .seconds(10)

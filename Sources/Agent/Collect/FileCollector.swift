@@ -20,7 +20,7 @@ package struct FileCollector: ~Copyable {
     private var sha = SHA256()
     /// What begins a record, if records may be of several lines.
     private let start: Expression?
-    private var lastRead = ContinuousClock.now
+    private var lastRead = Instant.now
     /// The room that the last step did not find.
     private var neededRoom = 0
 
@@ -94,7 +94,7 @@ package struct FileCollector: ~Copyable {
         var bytes = 0
         var result = TailedFile.Step.end
         var rest = finder.files.ready.count
-        let end = ContinuousClock.now + Self.readingTurn
+        let end = Instant.now + Self.readingTurn
         files: while rest > 0, let file = finder.files.ready.next() {
             rest -= 1
             guard finder.files.prepare(file) else { continue }
@@ -284,7 +284,7 @@ package struct FileCollector: ~Copyable {
 
     /// Sleeps until something changes in a watched folder, or it is time to look.
     private mutating func sleep() {
-        let rest = Self.gather - (ContinuousClock.now - lastRead)
+        let rest = Self.gather - (Instant.now - lastRead)
         feed.bell.prepareToSleep()
         if !isStopping, rest > .zero { feed.bell.wait(atMost: rest) }
         if !isStopping { feed.bell.wait(or: finder.watchNumber, atMost: finder.nextLook - .now) }

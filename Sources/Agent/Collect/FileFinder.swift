@@ -1,3 +1,4 @@
+import Bytes
 import Logging
 import Platform
 
@@ -21,11 +22,11 @@ struct FileFinder: ~Copyable {
     private var walks: [Glob.Walk] = []
     private var scan: Scan?
     private var isScanWanted = false
-    private var nextScan = ContinuousClock.now
+    private var nextScan = Instant.now
     private var lastScan: Duration = .zero
-    private var nextPoll = ContinuousClock.now
-    private var nextWaiting = ContinuousClock.now
-    private var lastChanges = ContinuousClock.now
+    private var nextPoll = Instant.now
+    private var nextWaiting = Instant.now
+    private var lastChanges = Instant.now
     private var isFirstScan = true
 
     /// A search of everything, as far as it has come.
@@ -68,25 +69,25 @@ struct FileFinder: ~Copyable {
     // MARK: when to look
 
     /// There is more to do at once.
-    var isBusy: Bool { scan != nil || !walks.isEmpty || !files.packed.files.isEmpty || ContinuousClock.now >= nextLook }
+    var isBusy: Bool { scan != nil || !walks.isEmpty || !files.packed.files.isEmpty || Instant.now >= nextLook }
 
     /// When `work` has something to do, if nothing changes before.
-    var nextLook: ContinuousClock.Instant {
+    var nextLook: Instant {
         var next = isScanWanted ? wantedScan : nextScan
         if files.hasWaiting { next = min(next, nextWaiting) }
         if !folders.polled.isEmpty { next = min(next, nextPoll) }
         return next
     }
 
-    private var wantedScan: ContinuousClock.Instant { min(nextScan, lastScanEnd + lastScan * Self.wantedShare) }
-    private var lastScanEnd: ContinuousClock.Instant { nextScan - pause }
+    private var wantedScan: Instant { min(nextScan, lastScanEnd + lastScan * Self.wantedShare) }
+    private var lastScanEnd: Instant { nextScan - pause }
     private var pause: Duration {
         max(folders.isWatching ? Self.pollWatched : Self.pollUnwatched, lastScan * Self.scanShare)
     }
 
     /// Takes note of what has changed and searches for files, until `deadline` if there is so much to do.
-    mutating func work(until deadline: ContinuousClock.Instant) {
-        let began = ContinuousClock.now
+    mutating func work(until deadline: Instant) {
+        let began = Instant.now
         // Before all files that were there are known, no other is new.
         if !isFirstScan, files.ready.isEmpty || began - lastChanges > .milliseconds(10) {
             lastChanges = began
@@ -99,7 +100,7 @@ struct FileFinder: ~Copyable {
         if scan == nil, began >= (isScanWanted ? wantedScan : nextScan) { beginScan() }
         if scan != nil {
             let isFinished = goOnScanning(until: deadline)
-            scan?.spent += ContinuousClock.now - began
+            scan?.spent += Instant.now - began
             if isFinished { endScan() }
         }
         guard !isFirstScan else { return }
@@ -159,7 +160,7 @@ struct FileFinder: ~Copyable {
     }
 
     /// Goes on with the search of everything; true at its end.
-    private mutating func goOnScanning(until deadline: ContinuousClock.Instant) -> Bool {
+    private mutating func goOnScanning(until deadline: Instant) -> Bool {
         // Files of the last run first: one of the others may be the copy that finishes one of them.
         let defers = isFirstScan && checkpoints.hasUnclaimed(of: input.name)
         while let walk = scan!.walks.last {
@@ -188,7 +189,7 @@ struct FileFinder: ~Copyable {
     /// Goes on with a search of the file system; false if it has to wait, for which it is kept.
     private mutating func goOn(
         _ walk: Glob.Walk,
-        until deadline: ContinuousClock.Instant,
+        until deadline: Instant,
         scanning: Bool = false,
         defers: Bool = false
     ) -> Bool {

@@ -132,7 +132,7 @@ final class TailedFile {
         return mark
     }
 
-    private static let start = ContinuousClock.now
+    private static let start = Instant.now
     private static func elapsed() -> Int64 { Int64((.now - start) / .milliseconds(1)) }
 
     /// Notes that something has happened to it.

@@ -158,7 +158,7 @@ public final class KinesisCaller {
         /// What it was signed with, and when.
         var generation = 0
         var clockSkew: Int64 = 0
-        var began = ContinuousClock.now
+        var began = Instant.now
         /// Newer keys or a better time were tried: what it is answered now holds.
         var isSignedAgain = false
     }

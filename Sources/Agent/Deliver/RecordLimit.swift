@@ -1,3 +1,4 @@
+package import Bytes
 package import Kinesis
 
 /// How long a record the stream takes: asked only where an input may have longer ones than every stream takes.
@@ -10,10 +11,10 @@ package struct RecordLimit {
     private let stream: StreamName
     private let period: Duration
     private var isAsking = false
-    private var due: ContinuousClock.Instant?
+    private var due: Instant?
     private var backoff = Backoff(first: .milliseconds(200), longest: .seconds(30))
     /// Since when it is asked in vain, while other calls succeed.
-    private var vainSince: ContinuousClock.Instant?
+    private var vainSince: Instant?
     private var isAssumed = false
 
     /// It is asked about as often as the shards are: a stream's limit may be raised.
@@ -33,22 +34,22 @@ package struct RecordLimit {
     package var bytes: Int? { told ?? (isAssumed ? Limits.recordBytes : nil) }
 
     /// The parameters of the DescribeStreamSummary call to make now, if one is to be made.
-    package mutating func nextCall(now: ContinuousClock.Instant) -> WireValue? {
+    package mutating func nextCall(now: Instant) -> WireValue? {
         guard let due = nextDue(now: now), now >= due else { return nil }
         isAsking = true
         return .object([stream.member: .text(stream.text)])
     }
 
     /// When `nextCall` will have something; nil while a call is out.
-    package func nextDue(now: ContinuousClock.Instant) -> ContinuousClock.Instant? { isAsking ? nil : due ?? now }
+    package func nextDue(now: Instant) -> Instant? { isAsking ? nil : due ?? now }
 
     /// Asks again soon: a record was refused.
-    package mutating func refresh(now: ContinuousClock.Instant) { due = min(due ?? now, now + .seconds(1)) }
+    package mutating func refresh(now: Instant) { due = min(due ?? now, now + .seconds(1)) }
 
     /// Takes an answer.
     ///
     /// - Returns: whether the limit is another one now.
-    package mutating func take(_ value: WireValue, now: ContinuousClock.Instant) -> Bool {
+    package mutating func take(_ value: WireValue, now: Instant) -> Bool {
         let before = bytes
         (isAsking, due, vainSince) = (false, now + period, nil)
         backoff.reset()
@@ -75,7 +76,7 @@ package struct RecordLimit {
         isRefused: Bool,
         othersFail: Bool,
         chance: Double,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> Failure {
         isAsking = false
         due = now + (isRefused ? period : backoff.next(chance: chance))

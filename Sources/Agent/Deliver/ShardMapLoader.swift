@@ -1,3 +1,4 @@
+package import Bytes
 package import Kinesis
 
 /// Reads the shard map page by page: says what to ask next, and keeps what was answered.
@@ -5,7 +6,7 @@ package struct ShardMapLoader {
     private enum State {
         case idle
         /// Ask, not before the time if there is one.
-        case wanted(after: ContinuousClock.Instant?)
+        case wanted(after: Instant?)
         /// A call is out; another map is wanted behind it.
         case asking(again: Bool)
     }
@@ -18,7 +19,7 @@ package struct ShardMapLoader {
     private var wantsClosed = false
     private var asksForClosed = false
     /// When the last whole map came: shards that no map explains must not turn asking into a loop.
-    private var lastMap: ContinuousClock.Instant?
+    private var lastMap: Instant?
     private let period: Duration
     private static let pause: Duration = .seconds(1)
     /// A shard that was split takes no records and no evidence comes of its children where nothing is sent to it.
@@ -54,7 +55,7 @@ package struct ShardMapLoader {
     }
 
     /// The parameters of the ListShards call to make now, if one is to be made.
-    package mutating func nextCall(now: ContinuousClock.Instant) -> WireValue? {
+    package mutating func nextCall(now: Instant) -> WireValue? {
         guard let due = nextDue(now: now), now >= due else { return nil }
         state = .asking(again: false)
         if let nextToken { return .object(["NextToken": .text(nextToken)]) }
@@ -67,7 +68,7 @@ package struct ShardMapLoader {
     }
 
     /// When `nextCall` will have something; nil while a call is out.
-    package func nextDue(now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+    package func nextDue(now: Instant) -> Instant? {
         switch state {
         case .idle: lastMap.map { $0 + period }
         case .wanted(let after): after ?? now
@@ -75,14 +76,14 @@ package struct ShardMapLoader {
         }
     }
 
-    package mutating func failed(until: ContinuousClock.Instant) {
+    package mutating func failed(until: Instant) {
         nextToken = nil
         wantsClosed = wantsClosed || asksForClosed
         state = .wanted(after: until)
     }
 
     /// Takes one answer.
-    package mutating func take(_ value: WireValue, _ input: Span<UInt8>, now: ContinuousClock.Instant) -> Taken {
+    package mutating func take(_ value: WireValue, _ input: Span<UInt8>, now: Instant) -> Taken {
         var isWantedAgain = false
         if case .asking(let again) = state { isWantedAgain = again }
         for shard in value["Shards"]?.list ?? [] {

@@ -1,3 +1,4 @@
+package import Bytes
 import Kinesis
 public import Logging
 internal import Platform
@@ -47,7 +48,7 @@ public struct LogLine: LogHandler {
         _ text: String,
         _ metadata: Logger.Metadata,
         milliseconds: Int64,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> String? {
         guard let suppressed = logLevel <= .debug ? 0 : limiter.admit(text, now: now) else { return nil }
         var line = "\(Self.timestamp(milliseconds)) \(level.rawValue) \(text)"
@@ -73,7 +74,7 @@ public struct LogLine: LogHandler {
 
     private final class Limiter: Sendable {
         private struct Window {
-            var start: ContinuousClock.Instant
+            var start: Instant
             var passed = 0
             var suppressed = 0
         }
@@ -86,7 +87,7 @@ public struct LogLine: LogHandler {
         private static let window: Duration = .seconds(10)
 
         /// How many equal messages were held back before this one; nil: hold this one back.
-        func admit(_ text: String, now: ContinuousClock.Instant) -> Int? {
+        func admit(_ text: String, now: Instant) -> Int? {
             windows.withLock { windows in
                 var window = windows[text] ?? Window(start: now)
                 if now - window.start >= Self.window {

@@ -1,8 +1,10 @@
+import Bytes
+
 /// A point in time by both clocks, read together: records carry the wall clock's, intervals are measured by the other.
 struct Moment: Sendable {
     /// Milliseconds since 1970, UTC.
     var milliseconds: Int64
-    var instant: ContinuousClock.Instant
+    var instant: Instant
 
     var seconds: Int64 { milliseconds / 1000 }
 

@@ -1,3 +1,4 @@
+import Bytes
 internal import Kinesis
 
 /// A stream: its shards and its settings.
@@ -15,14 +16,14 @@ struct StoredStream: Sendable {
     /// Milliseconds since 1970.
     let created: Int64
     /// Until then it is CREATING.
-    let activeFrom: ContinuousClock.Instant
+    let activeFrom: Instant
     /// In the order of their numbers, so that a shard's number is its place; closed ones too.
     var shards: [StoredShard]
     /// When UpdateShardCount and UpdateStreamMode were last called, in milliseconds since 1970.
     var resizes: [Int64] = []
     var modeSwitches: [Int64] = []
     /// What the stream is UPDATING for, and when that is done.
-    var pending: (change: StreamChange, due: ContinuousClock.Instant)?
+    var pending: (change: StreamChange, due: Instant)?
     /// Where records go.
     var map: ShardMap
     let limited: Bool

@@ -1,3 +1,4 @@
+internal import Bytes
 internal import Kinesis
 
 /// What a call changes about a stream.

@@ -62,7 +62,7 @@ public struct Fleet {
         let demands = Self.demands(scenario)
         outcome = Outcome(scenario, demands: demands)
         let pool = BufferPool(mostKept: 64 << 20)
-        let start = ContinuousClock.now
+        let start = Instant.now
         let map = service.map
         members = demands.indices.map { number in
             Member(

@@ -9,7 +9,7 @@ final class Member {
     private var random: SplitMix64
     private let pool: BufferPool
     private let scenario: Scenario
-    private let start: ContinuousClock.Instant
+    private let start: Instant
     private let key: RecordKey?
     private var limits = Batcher.Limits()
 
@@ -32,7 +32,7 @@ final class Member {
         demand: Double?,
         map: ShardMap,
         pool: BufferPool,
-        start: ContinuousClock.Instant
+        start: Instant
     ) {
         (self.number, self.scenario, self.demand, self.pool, self.start) = (number, scenario, demand, pool, start)
         random = SplitMix64(seed: scenario.seed &* 0x1_0000_0001 &+ UInt64(number))
@@ -60,7 +60,7 @@ final class Member {
         return Aggregator(placement, .init(), map: map, pool: pool, seed: seed)
     }
 
-    private func instant(_ time: Int64) -> ContinuousClock.Instant { start + .nanoseconds(time) }
+    private func instant(_ time: Int64) -> Instant { start + .nanoseconds(time) }
 
     private func linesWaiting(_ time: Int64) -> Int {
         guard let demand else { return Self.blockBytes / scenario.lineBytes }
@@ -107,7 +107,7 @@ final class Member {
         if linesWaiting(time) > 0, batcher.isSupplied(now: now) || batcher.bytes >= Self.memory {
             wake = time + 1_000_000_000
         }
-        func atMost(_ instant: ContinuousClock.Instant) {
+        func atMost(_ instant: Instant) {
             let (seconds, attoseconds) = (instant - start).components
             // Rounded up, so that what is due is due then.
             wake = min(wake, max(time + 1, seconds * 1_000_000_000 + attoseconds / 1_000_000_000 + 1))

@@ -23,7 +23,7 @@ package struct DatagramCollector: ~Copyable {
     private var gather: Gather
     /// What the lane was not told of yet, and when it was told last.
     private var isUntold = false
-    private var told = ContinuousClock.now
+    private var told = Instant.now
     /// Addresses that could not be had yet.
     private var missing: [Configuration.Listen]
 
@@ -73,7 +73,7 @@ package struct DatagramCollector: ~Copyable {
                 waitForRoom()
                 continue
             }
-            let now = ContinuousClock.now
+            let now = Instant.now
             let bytes = Int(reader.end - start)
             if let pause = gather.next(after: count, bytes: bytes, isBehind: found == .more, now: now) {
                 if now - told + pause > Self.announcePeriod { announce(now) }
@@ -95,7 +95,7 @@ package struct DatagramCollector: ~Copyable {
         if feed.ring.waiting >= Self.worthWaking { announce(.now) }
     }
 
-    private mutating func announce(_ now: ContinuousClock.Instant) {
+    private mutating func announce(_ now: Instant) {
         guard isUntold else { return }
         (isUntold, told) = (false, now)
         feed.announce()
@@ -254,7 +254,7 @@ package struct DatagramCollector: ~Copyable {
 
     /// Sleeps until the lane has made room, or it is time to drop what has come.
     private mutating func waitForRoom() {
-        let now = ContinuousClock.now
+        let now = Instant.now
         announce(now)
         var look = Duration.seconds(1)
         var isDropping = false
@@ -280,7 +280,7 @@ package struct DatagramCollector: ~Copyable {
     /// Reads what is in the queues, and lets nothing more in.
     private mutating func finish() {
         for source in sources { source.socket.stopReceiving() }
-        let end = ContinuousClock.now + Self.lastWait
+        let end = Instant.now + Self.lastWait
         for source in sources {
             while true {
                 let (count, found) = readTurn(source)

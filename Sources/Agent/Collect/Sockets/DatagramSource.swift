@@ -1,3 +1,4 @@
+import Bytes
 import Platform
 
 // Concurrency: belongs to its collector's thread; the socket and the counters are shared.
@@ -10,7 +11,7 @@ final class DatagramSource {
     private let patience: Duration?
     var slots = SlotSize(head: 4)
     /// Since when the ring has had no room.
-    private(set) var fullSince: ContinuousClock.Instant?
+    private(set) var fullSince: Instant?
     private(set) var isDropping = false
     private var drops: UInt32
 
@@ -25,7 +26,7 @@ final class DatagramSource {
     }
 
     /// Notes that there was no room; true when what comes is to be dropped.
-    func wasFull(_ now: ContinuousClock.Instant) -> Bool {
+    func wasFull(_ now: Instant) -> Bool {
         guard let since = fullSince else {
             // The lane may be about to make some.
             fullSince = now
@@ -40,12 +41,12 @@ final class DatagramSource {
     /// Notes that there was room.
     func hadRoom() {
         guard let since = fullSince else { return }
-        counters.heldBack.add(Int((ContinuousClock.now - since) / .nanoseconds(1)))
+        counters.heldBack.add(Int((Instant.now - since) / .nanoseconds(1)))
         (fullSince, isDropping) = (nil, false)
     }
 
     /// How long to wait before looking again whether to drop; nil: only room is worth waiting for.
-    func nextLook(_ now: ContinuousClock.Instant) -> Duration? {
+    func nextLook(_ now: Instant) -> Duration? {
         guard let fullSince, !isDropping, let patience else { return nil }
         let left = max(.zero, patience - (now - fullSince))
         return socket.isUnix ? left : min(left, .milliseconds(5))

@@ -1,3 +1,5 @@
+package import Bytes
+
 /// How long a collector waits before it looks at its sockets, so that one call brings many datagrams.
 ///
 /// Where few come it does not wait at all: each is read when it comes. Where many do, it waits longer and longer, as far as
@@ -7,7 +9,7 @@ package struct Gather {
     /// Bytes of a socket's queue.
     private let queue: Int
     private var pause: Duration
-    private var lastLook: ContinuousClock.Instant?
+    private var lastLook: Instant?
     /// Datagrams since the last sleep.
     private var burst = 0
     /// Whether they go on coming, so that it pays to wait for more after many.
@@ -33,8 +35,7 @@ package struct Gather {
     ///   - count: datagrams that came.
     ///   - bytes: of all of them.
     ///   - isBehind: whether more were there.
-    package mutating func next(after count: Int, bytes: Int, isBehind: Bool, now: ContinuousClock.Instant) -> Duration?
-    {
+    package mutating func next(after count: Int, bytes: Int, isBehind: Bool, now: Instant) -> Duration? {
         lastLook = now
         burst += count
         if hasWaited, count == 0 { isSteady = false }
@@ -54,7 +55,7 @@ package struct Gather {
     }
 
     /// After a sleep that something has ended: how long to wait for more.
-    package mutating func nextAfterSleep(now: ContinuousClock.Instant) -> Duration {
+    package mutating func nextAfterSleep(now: Instant) -> Duration {
         defer { burst = 0 }
         if let lastLook, now - lastLook < pause {
             isSteady = true

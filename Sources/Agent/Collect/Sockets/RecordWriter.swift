@@ -214,7 +214,7 @@ struct RecordWriter: ~Copyable {
     private mutating func waitForRoom(_ count: Int) -> Bool {
         ring.publish()
         feed.announce()
-        let start = ContinuousClock.now
+        let start = Instant.now
         defer {
             heldBack += .now - start
             figures.heldBack += .now - start

@@ -28,7 +28,7 @@ package struct StreamCollector: ~Copyable {
     private var lost = 0
     /// When to look again whether connections can be accepted; nil: they are.
     private var acceptsAgain: Duration?
-    private let start = ContinuousClock.now
+    private let start = Instant.now
     /// What all connections are read into, one after the other.
     private let room = OwnMemory(StreamCollector.turn)
 
@@ -81,7 +81,7 @@ package struct StreamCollector: ~Copyable {
             connection.session?.sayFarewell()
             connection.socket.sayEnd()
         }
-        let end = ContinuousClock.now + Self.lastTurns
+        let end = Instant.now + Self.lastTurns
         while connections.count > 0, .now < end, !feed.isAbandoned { work(atMost: Self.lastWait) }
         for connection in connections.all { close(connection) }
         publish()
@@ -178,7 +178,7 @@ package struct StreamCollector: ~Copyable {
     ///
     /// What systemd listens on keeps them for the next agent, and so does an input for its next configuration.
     private mutating func acceptRest() {
-        let end = ContinuousClock.now + Self.lastTurns
+        let end = Instant.now + Self.lastTurns
         for address in sockets.listening where !feed.isRetired && !address.socket.isPassed {
             while .now < end, accept(address, now) {}
             address.socket.refuse()

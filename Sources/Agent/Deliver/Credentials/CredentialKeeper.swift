@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Logging
 import Platform
@@ -26,7 +27,7 @@ final class CredentialKeeper {
     private var thread: Thread?
     private var refusals = Backoff(first: .seconds(1), longest: .seconds(60))
     /// When keys that the service refuses are looked for again, at the earliest.
-    private var refusalHold: ContinuousClock.Instant?
+    private var refusalHold: Instant?
 
     init(_ source: CredentialSource, log: Logger?) {
         (self.source, self.log) = (source, log)
@@ -38,7 +39,7 @@ final class CredentialKeeper {
         thread?.join()
     }
 
-    func answer(now: ContinuousClock.Instant) -> Answer {
+    func answer(now: Instant) -> Answer {
         guard let shared else { return .none("the system has no descriptor left") }
         let (answer, mustStart) = shared.answer(now: now)
         if mustStart { start(shared) }
@@ -52,7 +53,7 @@ final class CredentialKeeper {
     ///
     /// - Returns: whether it is worth while to sign again. The first refusal has the sources asked; those that follow it
     ///   wait longer and longer.
-    func refused(_ generation: Int, now: ContinuousClock.Instant, chance: Double) -> Bool {
+    func refused(_ generation: Int, now: Instant, chance: Double) -> Bool {
         guard let shared else { return false }
         if shared.generation != generation || shared.isLookingAfterRefusal { return true }
         if let refusalHold {
@@ -92,7 +93,7 @@ final class CredentialKeeper {
         var generation: Int { state.withLock { $0.generation } }
         var isLookingAfterRefusal: Bool { state.withLock { $0.isRefused } }
 
-        func answer(now: ContinuousClock.Instant) -> (Answer, mustStart: Bool) {
+        func answer(now: Instant) -> (Answer, mustStart: Bool) {
             let (answer, mustStart, mustRing): (Answer, Bool, Bool) = state.withLock { state in
                 let isGood = state.keys.map { $0.expires.map { now < $0 } ?? true } ?? false
                 if let keys = state.keys, isGood, !state.isRefused {
@@ -188,7 +189,7 @@ final class CredentialKeeper {
         }
 
         /// Sleeps, unless somebody wants keys at once; they are being looked for afterwards.
-        private func sleep(until end: ContinuousClock.Instant) {
+        private func sleep(until end: Instant) {
             while !isStopped, !state.withLock({ $0.isLooking }), .now < end {
                 bell.wait(atMost: end - .now)
                 bell.wake()

@@ -1,3 +1,4 @@
+public import Bytes
 public import Kinesis
 import Platform
 
@@ -5,11 +6,11 @@ import Platform
 public struct TemporaryKeys: Sendable {
     public var credentials: Credentials
     /// Nil: it holds until somebody changes it.
-    public var expires: ContinuousClock.Instant?
+    public var expires: Instant?
     /// Where it came from, in words.
     public var source: String
 
-    init(_ credentials: Credentials, expires: ContinuousClock.Instant? = nil, source: String) {
+    init(_ credentials: Credentials, expires: Instant? = nil, source: String) {
         (self.credentials, self.expires, self.source) = (credentials, expires, source)
     }
 
@@ -28,7 +29,7 @@ public struct TemporaryKeys: Sendable {
         guard let id = field("AccessKeyId"), let secret = field("SecretAccessKey") else {
             throw .failed("the answer has no AccessKeyId and SecretAccessKey")
         }
-        var expires: ContinuousClock.Instant?
+        var expires: Instant?
         if let text = field("Expiration") {
             guard let end = CivilTime.unixSeconds(rfc3339: text) else {
                 throw .failed("the answer's Expiration is no time: \(text.prefix(40))")

@@ -63,7 +63,7 @@ final class Backlog {
         /// All but some bytes to probe the endpoint with: the newest, so that positions move.
         case all(but: Int)
         /// What its shards do not take soon, as far as more bytes wait than that.
-        case excess(above: Int, now: ContinuousClock.Instant)
+        case excess(above: Int, now: Instant)
     }
 
     /// Moves what waits to the spool.
@@ -200,7 +200,7 @@ final class Backlog {
     /// - Returns: aggregates that came back to be sent, and those that found no place there.
     func exchange(
         _ pool: BufferPool,
-        now: ContinuousClock.Instant
+        now: Instant
     ) -> (owed: [SealedAggregate], refused: [SealedAggregate]) {
         var (back, refused): ([SealedAggregate], [SealedAggregate]) = ([], [])
         for event in spool.takeEvents() {

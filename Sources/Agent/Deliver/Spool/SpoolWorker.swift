@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Logging
 import Platform
@@ -18,16 +19,16 @@ extension Spool {
         private var waiting: [Write] = []
         /// Written, and not safe yet.
         private var unsynced: [(write: Write, location: SpoolLocation)] = []
-        private var firstUnsynced: ContinuousClock.Instant?
+        private var firstUnsynced: Instant?
         private var waitingLetters: [(token: Int, letter: DeadLetters.Letter)] = []
         private var wanted = 0
         private var heard = 0
         /// Long ago: a life that lasts less than a period notes what it delivered too.
-        private var lastSettle = ContinuousClock.now - Worker.settlePeriod
+        private var lastSettle = Instant.now - Worker.settlePeriod
         /// Nothing is written before: it has just failed.
-        private var retryAt: ContinuousClock.Instant?
+        private var retryAt: Instant?
         /// The same of reading.
-        private var readAt: ContinuousClock.Instant?
+        private var readAt: Instant?
         private var backoff = Backoff(first: .milliseconds(100), longest: .seconds(5))
         private var random = SplitMix64(seed: .random(in: .min ... .max))
         private var isStopping = false
@@ -52,7 +53,7 @@ extension Spool {
         func run() {
             while true {
                 takeInbox()
-                let now = ContinuousClock.now
+                let now = Instant.now
                 if let retryAt, now >= retryAt { self.retryAt = nil }
                 if let readAt, now >= readAt { self.readAt = nil }
                 var events: [Event] = []
@@ -127,7 +128,7 @@ extension Spool {
         }
 
         /// Writes what waits, as far as there is room, some MiB a turn.
-        private func write(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
+        private func write(_ events: inout [Event], _ now: Instant) -> Bool {
             guard let store, !waiting.isEmpty, retryAt == nil else { return false }
             var (done, isFull, failure): (Int, Bool, SystemError?) = (0, false, nil)
             do throws(SystemError) {
@@ -167,7 +168,7 @@ extension Spool {
             waiting.removeAll(keepingCapacity: true)
         }
 
-        private func fail(_ message: Logger.Message, _ error: SystemError, _ now: ContinuousClock.Instant) {
+        private func fail(_ message: Logger.Message, _ error: SystemError, _ now: Instant) {
             retryAt = now + backoff.next(chance: random.nextUnit())
             log.error(message, metadata: ["reason": "\(error)"])
             guard let store, store.hasFailedSync else { return }
@@ -182,7 +183,7 @@ extension Spool {
             if unsynced.isEmpty { firstUnsynced = nil }
         }
 
-        private var syncDue: ContinuousClock.Instant? {
+        private var syncDue: Instant? {
             guard let firstUnsynced else { return nil }
             switch sync {
             case .always: return firstUnsynced
@@ -193,7 +194,7 @@ extension Spool {
             }
         }
 
-        private func syncIfDue(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
+        private func syncIfDue(_ events: inout [Event], _ now: Instant) -> Bool {
             guard let store, let due = syncDue, now >= due, retryAt == nil else { return false }
             do throws(SystemError) { try store.sync() } catch {
                 fail("the spool cannot be synced, writing again", error, now)
@@ -209,7 +210,7 @@ extension Spool {
         }
 
         /// Hands out owed records, as far as the lane wants them.
-        private func read(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
+        private func read(_ events: inout [Event], _ now: Instant) -> Bool {
             guard let store, wanted > 0, !isStopping, readAt == nil else { return false }
             var bytes = 0
             do throws(SystemError) {
@@ -234,7 +235,7 @@ extension Spool {
         }
 
         /// Writes down what is delivered, once a period.
-        private func settle(_ now: ContinuousClock.Instant) {
+        private func settle(_ now: Instant) {
             guard let store, !store.isSettled, now >= lastSettle + Self.settlePeriod || isStopping else { return }
             lastSettle = now
             do throws(SystemError) {
@@ -246,7 +247,7 @@ extension Spool {
             }
         }
 
-        private func bury(_ events: inout [Event], _ now: ContinuousClock.Instant) -> Bool {
+        private func bury(_ events: inout [Event], _ now: Instant) -> Bool {
             guard !waitingLetters.isEmpty, retryAt == nil else { return false }
             var buried: [Event] = []
             do throws(SystemError) {
@@ -275,8 +276,8 @@ extension Spool {
         }
 
         private func sleep() {
-            var wake: ContinuousClock.Instant?
-            func consider(_ moment: ContinuousClock.Instant?) { if let moment { wake = min(wake ?? moment, moment) } }
+            var wake: Instant?
+            func consider(_ moment: Instant?) { if let moment { wake = min(wake ?? moment, moment) } }
             consider(syncDue.map { max($0, retryAt ?? $0) })
             if let store {
                 if !store.isSettled { consider(lastSettle + Self.settlePeriod) }
