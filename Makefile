@@ -74,6 +74,7 @@ bench: deps
 	$(BUILD) --product gzip-benchmark
 	$(PYTHON) benchmarks/Gzip/run.py
 	$(BUILD) --product instruction-benchmark
+	.venv/bin/python benchmarks/Packing/run.py
 	$(PYTHON) benchmarks/Instructions/run.py
 
 # Every point of the curves, of which bench measures a few; writes benchmarks/results/curves.json, which is committed.

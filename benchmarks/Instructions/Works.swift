@@ -14,6 +14,8 @@ func measure(_ work: String, rounds: Int) -> Int? {
     case "lookup": lookups(rounds)
     case "lines": lines(rounds)
     case "keyed": keyed(rounds)
+    case "pack": packed(rounds)
+    case "pack-keys": packedByKey(rounds)
     case "field": fields(rounds)
     case "checksum": checksums(rounds)
     case "pace": pacing(rounds)
@@ -136,19 +138,66 @@ private func lines(_ rounds: Int) -> Int {
 }
 
 /// 100-byte records of 1,000 keys.
-private func keyed(_ rounds: Int) -> Int {
-    var packing = Packing(.key, shards: 64)
+private func keyedBlock() -> [UInt8] {
     var block: [UInt8] = []
     for number in 0..<1000 {
         let key = Array("device-\(number * 7919)".utf8)
         for length in [100, key.count] { block += (0..<4).map { UInt8(truncatingIfNeeded: length >> ($0 * 8)) } }
         block += key + [UInt8](repeating: 120, count: 100)
     }
+    return block
+}
+
+private func keyed(_ rounds: Int) -> Int {
+    var packing = Packing(.key, shards: 64)
+    let block = keyedBlock()
     var records = 0
     for _ in 0..<rounds {
         packing.aggregator.take(keyed: block.span, source: 1, position: 0, receipt: start, into: &packing.batcher)
         records += packing.aggregator.takeCounts().records
         SealedAggregate.writeChecksums(of: packing.batcher.takeAll())
+    }
+    return records
+}
+
+/// 100-byte records under one key, into aggregates that owe their checksums.
+private func packed(_ rounds: Int) -> Int {
+    var packing = Packing(.key, shards: 1)
+    let block = (0..<1000).flatMap { _ in [100, 0, 0, 0] + [UInt8](repeating: 120, count: 100) }
+    let key = RecordKey(partitionKey: Array("device".utf8), MD5())
+    var (records, position) = (0, UInt64(0))
+    for _ in 0..<rounds {
+        packing.aggregator.take(
+            records: block.span,
+            under: key,
+            source: 1,
+            position: position,
+            receipt: start,
+            into: &packing.batcher
+        )
+        position += 100_000
+        records += packing.aggregator.takeCounts().records
+        _ = packing.batcher.takeAll()
+    }
+    return records
+}
+
+/// The same under 1,000 keys.
+private func packedByKey(_ rounds: Int) -> Int {
+    var packing = Packing(.key, shards: 64)
+    let block = keyedBlock()
+    var (records, position) = (0, UInt64(0))
+    for _ in 0..<rounds {
+        packing.aggregator.take(
+            keyed: block.span,
+            source: 1,
+            position: position,
+            receipt: start,
+            into: &packing.batcher
+        )
+        position += 100_000
+        records += packing.aggregator.takeCounts().records
+        _ = packing.batcher.takeAll()
     }
     return records
 }
