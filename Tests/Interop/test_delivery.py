@@ -4,6 +4,7 @@ The embedded Kinesis fails on purpose, deterministically from a seed, and keeps 
 telling: nothing else may come twice.
 """
 
+import hashlib
 import json
 import re
 import statistics
@@ -226,11 +227,20 @@ def test_with_ordered_each_key_keeps_its_order_through_faults_reshards_a_spooled
 
 
 def write_much(logs):
-    """More than eight shards take in any test, in files enough to have a key in each shard."""
+    """More than eight shards take in any test, in 200 files: by their names as keys, as many in each shard.
+
+    Files are read in turn, so that of two shards the one with more files gets more to take.
+    """
     lines = b"".join(oracle.Source(1).lines(12_000))
-    for number in range(200):
-        # Files that begin alike would be taken for copies of each other.
-        (logs / f"{number}.log").write_bytes(b"".join(oracle.Source(number).lines(10)) + lines)
+    room, number = [25] * 8, 0
+    while any(room):
+        path = logs / f"{number}.log"
+        shard = hashlib.md5(str(path).encode()).digest()[0] >> 5
+        if room[shard]:
+            room[shard] -= 1
+            # Files that begin alike would be taken for copies of each other.
+            path.write_bytes(b"".join(oracle.Source(number).lines(10)) + lines)
+        number += 1
 
 
 def arrivals(server, stream):
