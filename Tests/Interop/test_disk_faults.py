@@ -102,7 +102,8 @@ def test_while_calls_on_the_state_directory_fail_lines_are_delivered_and_it_says
                 time.sleep(0.02)
             if faults.failed[operation] > failed:
                 met.append(name)
-                until(lambda: ERRORS[error] in run.log, 5, lambda: f"{name} to fail with {ERRORS[error]!r} in:\n{run.log}")
+                # What is said too often is held back for a while.
+                until(lambda: ERRORS[error] in run.log, 15, lambda: f"{name} to fail with {ERRORS[error]!r} in:\n{run.log}")
             faults.heal()
         before = kinesis.lines()
         until(lambda: kinesis.lines() > before, 10, "lines to arrive")
