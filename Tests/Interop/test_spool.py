@@ -225,7 +225,9 @@ def test_the_spool_command_lists_verifies_exports_and_repairs(outage, penstock, 
 def test_a_long_outage_drains_beside_live_lines_which_come_at_once(start_local, make_agent, logs, figure):
     """Scaled: 250 MB over 16 shards here, 4 GB over 32 with PENSTOCK_SOAK (the embedded Kinesis holds them in memory). The agent paces itself by the shards' limits."""
     shards, bytes_to_spool = (32, 4 << 30) if "PENSTOCK_SOAK" in os.environ else (16, 250 << 20)
-    first = start_local(f"logs:{shards}")
+    # All of it, to be counted.
+    kept = f"--memory={2 * bytes_to_spool >> 20}MiB"
+    first = start_local(f"logs:{shards}", kept)
     port = urllib.parse.urlsplit(first.url).port
     linger, memory = 0.1, 128 << 20
     agent = make_agent(
@@ -245,7 +247,7 @@ def test_a_long_outage_drains_beside_live_lines_which_come_at_once(start_local, 
     assert run.peak <= memory + (32 << 20)
     spooled = spool(agent)
 
-    second = start_local(f"logs:{shards}", port=port)
+    second = start_local(f"logs:{shards}", kept, port=port)
     run.wait_for("Kinesis answers again", timeout=30)
     began, live = time.time(), oracle.Source(2)
     # A quarter of the stream's rate, steadily, as long as the spool drains.
