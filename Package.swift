@@ -25,7 +25,7 @@ let package = Package(
         .executableTarget(
             name: "penstock",
             dependencies: [
-                "Agent", "LocalKinesis", "Kinesis", "Platform", "Bytes", "CZlib",
+                "Agent", "Admin", "LocalKinesis", "Kinesis", "Platform", "Bytes", "CZlib",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -36,6 +36,18 @@ let package = Package(
             dependencies: [
                 "Kinesis", "Platform", "Bytes", "CText", "CTOML", .product(name: "Logging", package: "swift-log"),
             ],
+            swiftSettings: strict
+        ),
+        // Apart from the agent for its dependencies, which the sanitizers' builds of the agent do without.
+        .target(
+            name: "Admin",
+            dependencies: [
+                "Agent", "Kinesis", "Platform", "Bytes",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            resources: [.embedInCode("Page/status.html")],
             swiftSettings: strict
         ),
         .target(
@@ -179,6 +191,11 @@ let package = Package(
                 "Agent", "Kinesis", "Platform", "Bytes", "LocalKinesis", "Seeded",
                 .product(name: "Logging", package: "swift-log"),
             ],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "AdminTests",
+            dependencies: ["Admin", "Agent", "Kinesis", "Platform", "Seeded"],
             swiftSettings: strict
         ),
     ],

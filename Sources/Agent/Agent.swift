@@ -16,6 +16,7 @@ public final class Agent: Sendable {
     private let supervisorBell: Doorbell
     private let supervisor: Thread
     private let ending: Ending
+    private let board: StatusBoard
 
     /// Rung when the agent has ended.
     public let ended: Doorbell
@@ -108,7 +109,17 @@ public final class Agent: Sendable {
         let spool = try Self.openSpool(configuration, once: once, bell: parts.laneBell, ledger, log)
         checkpoints.setBell(parts.bell)
         ledger.setBell(parts.bell)
-        let lockHolder = LockHolder(lock)
+        board = StatusBoard(
+            configuration,
+            endpoint: endpoint,
+            control: control,
+            laneBell: parts.laneBell,
+            checkpoints: checkpoints,
+            ledger: ledger,
+            spool: spool,
+            counters: counters
+        )
+        let (lockHolder, board) = (LockHolder(lock), board)
         let (control, counters, ending, ended) = (control, counters, ending, ended)
         supervisor = Thread("penstock-state") {
             var supervisor = Supervisor(
@@ -124,6 +135,7 @@ public final class Agent: Sendable {
                 spool: spool,
                 sockets: sockets,
                 streams: streams,
+                board: board,
                 counters: counters,
                 log: log
             )
@@ -145,6 +157,11 @@ public final class Agent: Sendable {
     public func stop() {
         if control.deadline == nil { control.deadline = .now + control.patience }
         supervisorBell.ringAlways()
+    }
+
+    /// Everything the agent knows of itself; waits some milliseconds for its threads' answers.
+    package func status(version: String, events: RecentEvents) -> AgentStatus {
+        board.status(version: version, events: events)
     }
 
     /// Takes on another configuration, as far as a running agent can; the log says what came of it.

@@ -41,6 +41,7 @@ struct Lane: ~Copyable {
     private var breaker = Breaker()
     private var window: CallWindow
     private var suspects = Suspects()
+    private var tally = LaneTally()
     private var toldFallback = false
     /// Stored where the map does not explain it, until the map is fresh.
     private var awaitingMap: [(aggregate: SealedAggregate, result: PutRecords.Result)] = []
@@ -328,6 +329,7 @@ struct Lane: ~Copyable {
             let now = Instant.now
             switch reply {
             case .putRecords(let records, let results, let took):
+                tally.calls.add(took)
                 if records.allSatisfy(\.isBacklog) { backlogCalls -= 1 }
                 let size = Self.size(records)
                 bytesInFlight -= size
@@ -373,6 +375,7 @@ struct Lane: ~Copyable {
             switch verdict {
             case .settled:
                 staging.succeeded(aggregate, now: now)
+                if !aggregate.isBacklog { tally.deliveries.add(now - aggregate.firstReceipt) }
                 settled.append(aggregate)
                 records += aggregate.recordCount
                 bytes += aggregate.userBytes
@@ -386,6 +389,7 @@ struct Lane: ~Copyable {
             case .retry(let isThrottled):
                 if isThrottled { throttled.append(aggregate) } else { failed.append(aggregate) }
                 if case .refused(let error) = result {
+                    tally.count(error.code)
                     log.debug("record was refused, sending it again", metadata: ["error": "\(error)"])
                 }
             }
@@ -416,6 +420,7 @@ struct Lane: ~Copyable {
         _ now: Instant
     ) {
         counters.lane.callsFailed.add(1)
+        tally.count(failure.code)
         control.lastFailure = failure
         switch request {
         case .putRecords(let records): takeFailure(ofSending: records, failure, now)
@@ -656,7 +661,7 @@ struct Lane: ~Copyable {
         if let due = nextQuestion(now) { wake = min(wake, due) }
         if let givesUpAt { wake = min(wake, givesUpAt) }
         if let closesAt, closesAt > now { wake = min(wake, closesAt) }
-        if isDone(now) != nil { wake = now }
+        if isDone(now) != nil || control.inquiry.isOpen { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }
         caller.wait(for: bell, atMost: max(.zero, wake - now))
         bell.wake()
@@ -679,8 +684,32 @@ struct Lane: ~Copyable {
         return nil
     }
 
-    private func report() {
+    private mutating func report() {
         counters.lane.bytesQueued.set(staging?.batcher.bytes ?? 0)
         counters.lane.inFlight.set(caller.inFlight)
+        guard control.inquiry.isOpen else { return }
+        let report = self.report(.now)
+        control.inquiry.answer { report }
+    }
+
+    private mutating func report(_ now: Instant) -> LaneReport {
+        let isKnown = staging != nil && !isMapAssumed
+        let oldest = [
+            staging?.aggregator.oldestReceipt, staging?.batcher.oldestReceipt, caller.oldestReceipt,
+            suspects.oldestReceipt, awaitingMap.lazy.map(\.aggregate.firstReceipt).min(),
+        ]
+        return LaneReport(
+            time: now,
+            tally: tally,
+            shards: isKnown ? staging?.shardReports(now: now) : nil,
+            oldestReceipt: oldest.compactMap { $0 }.min(),
+            aggregateBytes: pool.used,
+            aggregateLimit: budget,
+            callsAllowed: window.calls,
+            format: caller.format,
+            failingSince: breaker.failingSince,
+            rate: output.rateLimit == 0 ? nil : staging?.batcher.pacer.rate,
+            isRateLimited: staging?.batcher.pacer.isLimited(now: now) ?? false
+        )
     }
 }

@@ -7,6 +7,8 @@ import Synchronization
 final class LaneControl: Sendable {
     /// Reading is done once: a lane that cannot deliver gives up after `patience`, and at once where waiting cannot help.
     let once: Bool
+    /// What somebody wants to know of the lane.
+    let inquiry = Inquiry<LaneReport>()
     var patience: Duration { state.withLock { $0.patience } }
     private let state: Mutex<State>
     private let ended: Doorbell

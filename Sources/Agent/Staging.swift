@@ -164,8 +164,11 @@ final class Staging {
         Delivery.verdict(on: result, of: aggregate.hashes, by: map, closed: closed, mapIsFresh: mapIsFresh)
     }
 
+    /// What is known of each shard.
+    func shardReports(now: Instant) -> [ShardReport] { map.shards.indices.map { batcher.report(on: $0, now: now) } }
+
     /// Notes that the aggregate's shard took it.
     func succeeded(_ aggregate: SealedAggregate, now: Instant) {
-        batcher.succeeded(map.index(of: aggregate.hashes.lowerBound), now: now)
+        batcher.succeeded(map.index(of: aggregate.hashes.lowerBound), bytes: aggregate.size, now: now)
     }
 }

@@ -18,6 +18,7 @@ struct Supervisor {
     let ledger: Ledger
     let spool: Spool
     let sockets: SocketRegistry
+    let board: StatusBoard
     let counters: Counters
     let log: Logger
 
@@ -47,13 +48,15 @@ struct Supervisor {
         spool: Spool,
         sockets: SocketRegistry,
         streams: [String: StreamSockets],
+        board: StatusBoard,
         counters: Counters,
         log: Logger
     ) {
         (self.configuration, self.once, self.endpoint, self.credentials) = (configuration, once, endpoint, credentials)
         (self.control, self.bell, self.laneBell) = (control, bell, laneBell)
         (self.checkpoints, self.ledger, self.spool) = (checkpoints, ledger, spool)
-        (self.sockets, self.streams, self.counters, self.log) = (sockets, streams, counters, log)
+        (self.sockets, self.streams, self.board) = (sockets, streams, board)
+        (self.counters, self.log) = (counters, log)
     }
 
     private var output: Configuration.Output { configuration.outputs[0] }
@@ -163,6 +166,7 @@ struct Supervisor {
             }
             collectors.append((feed, thread))
         }
+        board.show(configuration, collectors.map(\.feed))
     }
 
     private func stream(_ feed: Feed, _ sockets: StreamSockets) -> Thread {
@@ -358,6 +362,8 @@ extension Configuration {
         let keys: [(String, Bool)] = [
             ("agent.state_dir", agent.stateDirectory != next.agent.stateDirectory),
             ("agent.dead_letters", agent.deadLettersMaxSize != next.agent.deadLettersMaxSize),
+            ("agent.admin", agent.admin != next.agent.admin),
+            ("agent.admin_token_file", agent.adminTokenFile != next.agent.adminTokenFile),
             ("the output's name", mine.name != other.name),
             ("outputs.\(mine.name).spool.sync", mine.spool.sync != other.spool.sync),
             ("outputs.\(mine.name).spool.max_size", (mine.spool.maxSize == 0) != (other.spool.maxSize == 0)),

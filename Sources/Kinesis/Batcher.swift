@@ -96,6 +96,7 @@ public struct Batcher {
             var queue = Self.queue(limits, now)
             queue.byteBucket?.takeOver(index.map { queues[$0].byteBucket } ?? nil, now: now)
             queue.recordBucket?.takeOver(index.map { queues[$0].recordBucket } ?? nil, now: now)
+            if let index { queue.tally = queues[index].tally }
             return queue
         }
         pacer.adopt(earlier, Self.pacing(limits))
@@ -157,8 +158,12 @@ public struct Batcher {
         backlogBytes += backlog.reduce(0) { $0 + $1.size }
     }
 
-    /// Notes that the shard with `index` took a record.
-    public mutating func succeeded(_ index: Int, now: Instant) { pacer.succeeded(index, now: now) }
+    /// Notes that the shard with `index` took a record of so many bytes.
+    public mutating func succeeded(_ index: Int, bytes: Int, now: Instant) {
+        queues[index].tally.records += 1
+        queues[index].tally.bytes += bytes
+        pacer.succeeded(index, now: now)
+    }
 
     /// Notes that the shard with `index` did not take `aggregate`, which is put back by `putBack`.
     ///
@@ -171,8 +176,12 @@ public struct Batcher {
         now: Instant
     ) {
         switch refusal {
-        case .throttled: pacer.throttled(index, bytes: aggregate.size, chance: chance, now: now)
-        case .failed: pacer.failed(index, chance: chance, now: now)
+        case .throttled:
+            queues[index].tally.throttled += 1
+            pacer.throttled(index, bytes: aggregate.size, chance: chance, now: now)
+        case .failed:
+            queues[index].tally.failed += 1
+            pacer.failed(index, chance: chance, now: now)
         case .unanswered: break
         }
     }
@@ -202,6 +211,19 @@ public struct Batcher {
             waiting: queues[index].live.count
         )
     }
+
+    /// What is known of the shard with `index`, for people to look at.
+    public func report(on index: Int, now: Instant) -> ShardReport {
+        ShardReport(
+            shard: map.shards[index],
+            tally: queues[index].tally,
+            bytesQueued: queues[index].live.bytes + queues[index].backlog.bytes,
+            coolsFor: pacer.heldUntil(index, now: now).map { $0 - now }
+        )
+    }
+
+    /// The receipt of the oldest live record that waits.
+    public var oldestReceipt: Instant? { active.compactMap { queues[$0].live.head?.firstReceipt }.min() }
 
     /// How long a record may wait until its call starts.
     public var linger: Duration { pacer.linger }

@@ -6,6 +6,7 @@ struct ShardQueue {
     var backlog = AggregateLine()
     var byteBucket: TokenBucket?
     var recordBucket: TokenBucket?
+    var tally = ShardReport.Tally()
     /// Aggregates under way that hold keys of this shard, where the order counts.
     var underWay = 0
 

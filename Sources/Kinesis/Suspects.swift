@@ -1,3 +1,5 @@
+public import Bytes
+
 /// Finds the record for which Kinesis refuses a call as a whole: parts the call until that record stands alone.
 ///
 /// A call is refused for good where one of its records is, and says not which. The others must not suffer for it; and as
@@ -18,6 +20,11 @@ public struct Suspects {
         case guilty(SealedAggregate)
         /// Another is looked for now: send the call again.
         case notNow
+    }
+
+    /// The receipt of the oldest live record among those that wait.
+    public var oldestReceipt: Instant? {
+        groups.lazy.joined().filter { !$0.isBacklog }.map(\.firstReceipt).min()
     }
 
     public var isEmpty: Bool { inQuestion.isEmpty }

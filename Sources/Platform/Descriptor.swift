@@ -30,6 +30,9 @@ public struct FileStatus: Equatable, Sendable {
         self.init(file)
     }
 
+    /// Whether everybody on this machine may read the file at `path`, as far as its own mode says.
+    public static func isOpenToOthers(_ path: String) -> Bool { unsafe clinux_is_open_to_others(path) == 1 }
+
     private init(_ file: clinux_file) {
         (device, inode, size, links) = (file.device, file.inode, file.size, file.links)
         modified = file.modified

@@ -29,5 +29,8 @@ public struct InternetAddress: Equatable, Hashable, Sendable, CustomStringConver
         }
     }
 
+    /// Whether only this machine reaches it.
+    public var isLoopback: Bool { isIPv6 ? host == "::1" : host.hasPrefix("127.") }
+
     public var description: String { isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }

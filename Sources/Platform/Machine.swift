@@ -64,6 +64,31 @@ public enum Machine {
         return .milliseconds(total * 1000 / max(1, ticks))
     }
 
+    /// What this process uses.
+    public struct Figures: Sendable {
+        public var residentBytes = 0
+        public var cpu = Duration.zero
+        public var openDescriptors = 0
+    }
+
+    /// What this process uses now.
+    public static func figures() -> Figures {
+        var figures = Figures()
+        // Pages: of the program, and resident (proc(5)).
+        if let statm = try? Folder.read("/proc/self/statm") {
+            let fields = String(decoding: statm, as: UTF8.self).split(separator: " ")
+            if fields.count > 1 { figures.residentBytes = (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) }
+        }
+        var usage = rusage()
+        if unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 {
+            for time in [usage.ru_utime, usage.ru_stime] {
+                figures.cpu += .seconds(time.tv_sec) + .microseconds(time.tv_usec)
+            }
+        }
+        figures.openDescriptors = (try? Folder.entries(of: "/proc/self/fd").count) ?? 0
+        return figures
+    }
+
     /// How many descriptors this process may open.
     public static var descriptorLimit: Int { Int(clamping: clinux_descriptor_limit()) }
 

@@ -26,6 +26,9 @@ public final class Thread: Sendable {
         self.thread = thread
     }
 
+    /// Names the calling thread, which somebody else has started.
+    public static func nameCurrent(_ name: String) { unsafe clinux_name_thread(name) }
+
     /// Waits until the thread has ended.
     public func join() { _ = pthread_join(thread, nil) }
 

@@ -1,3 +1,4 @@
+import Admin
 import Agent
 import ArgumentParser
 import Kinesis
@@ -55,6 +56,8 @@ struct Run: ParsableCommand {
                 "endpoint": "\(embedded?.endpoint.url ?? KinesisEndpoint(configuration.outputs[0]).url)",
             ]
         )
+        let admin = try startAdmin(of: agent, configuration.agent, lines, log)
+        defer { admin?.stop() }
         while !agent.ended.wait(or: signals.number) {
             guard let signal = signals.next() else { continue }
             guard signal == "SIGHUP", !once else {
@@ -77,6 +80,39 @@ struct Run: ParsableCommand {
             }
         }
         try finish(agent, log)
+    }
+
+    /// Starts the admin server; one that nobody has asked for may find its port taken, by another agent.
+    private func startAdmin(
+        of agent: Agent,
+        _ configuration: Configuration.Agent,
+        _ lines: LogLine,
+        _ log: Logger
+    ) throws -> AdminServer? {
+        guard !once || configuration.isAdminNamed else { return nil }
+        do throws(AdminServer.StartFault) {
+            let admin = try AdminServer.start(
+                configuration,
+                file: source.path,
+                agent: agent,
+                version: Penstock.version,
+                events: lines.recent
+            )
+            if let admin { log.info("status, metrics and health", metadata: ["at": "http://\(admin.address)/"]) }
+            return admin
+        } catch {
+            if case .portTaken = error, !configuration.isAdminNamed {
+                log.notice(
+                    "another program has the port of the admin server: this agent has none; agent.admin names another",
+                    metadata: ["port": "\(configuration.admin?.port ?? 0)"]
+                )
+                return nil
+            }
+            StandardError.write("\(error)\n")
+            agent.stop()
+            _ = agent.wait()
+            throw Exit.badConfiguration
+        }
     }
 
     private func finish(_ agent: Agent, _ log: Logger) throws {

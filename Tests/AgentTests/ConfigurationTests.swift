@@ -369,8 +369,10 @@ import Testing
             let isKey = line.contains(" = ") && !line.hasSuffix(".") || line.hasPrefix("# [")
             return line.hasPrefix("# ") && isKey ? line.dropFirst(2) : line
         }
-        let whole = try Self.read(commented.joined(separator: "\n"))
+        var whole = try Self.read(commented.joined(separator: "\n"))
         let plain = try Self.read(text)
+        #expect(whole.agent.isAdminNamed && !plain.agent.isAdminNamed)
+        (whole.agent.isAdminNamed, whole.agent.adminTokenFilePlace) = (false, plain.agent.adminTokenFilePlace)
         #expect(whole.agent == plain.agent && whole.outputs == plain.outputs)
         #expect(whole.inputs.count == 2 && plain.inputs.count == 1)
         for input in whole.inputs { #expect(input.maxRecord == plain.inputs[0].maxRecord) }

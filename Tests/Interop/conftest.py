@@ -250,7 +250,8 @@ class Agent:
         self.state = folder / "state"
         self.config = folder / "penstock.toml"
         self.runs = []
-        self.agent = {"state_dir": self.state, "shutdown_timeout": "20s"} | (agent or {})
+        # Many run at once: who looks at one's admin server gives it a port.
+        self.agent = {"state_dir": self.state, "shutdown_timeout": "20s", "admin": ""} | (agent or {})
         paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         self.inputs = {"app": {"type": "file", "paths": [str(path) for path in paths], "start_at": "beginning"}}
         self.inputs["app"] |= inputs or {}

@@ -80,7 +80,7 @@ import Testing
             for record in call {
                 let travel = Duration.milliseconds(5 + random.below(20) + record.size / 100_000)
                 if shard.take(record, at: now + travel) {
-                    batcher.succeeded(0, now: now + travel)
+                    batcher.succeeded(0, bytes: record.size, now: now + travel)
                 } else {
                     let chance = Double(random.below(1000)) / 1000
                     batcher.refused(record, by: 0, because: .throttled, chance: chance, now: now + travel)

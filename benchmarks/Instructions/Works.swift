@@ -235,7 +235,11 @@ private func pacing(_ rounds: Int) -> Int {
             taken += call.count
             for aggregate in call {
                 batcher.decided(aggregate)
-                batcher.succeeded(batcher.map.index(of: aggregate.hashes.lowerBound), now: now)
+                batcher.succeeded(
+                    batcher.map.index(of: aggregate.hashes.lowerBound),
+                    bytes: aggregate.size,
+                    now: now
+                )
             }
         }
     }

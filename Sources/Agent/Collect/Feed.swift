@@ -28,6 +28,16 @@ package final class Feed: Sendable {
 
     package func retire() { retired.store(true, ordering: .releasing) }
 
+    /// What somebody wants to know of the input's files.
+    let inquiry = Inquiry<[FileLag]>()
+
+    /// Asks the collector for its files; sockets have none.
+    func ask() {
+        guard part == .files else { return }
+        inquiry.ask()
+        bell.ringAlways()
+    }
+
     /// What goes in front of each record of a socket; another configuration may change it.
     private let keying = Atomic<UInt8>(0)
     package var keys: Keying {

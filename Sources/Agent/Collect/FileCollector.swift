@@ -66,6 +66,7 @@ package struct FileCollector: ~Copyable {
             let step = readReady()
             if step == .full { waitForRoom() }
             finder.work(until: .now + Self.findingTurn)
+            feed.inquiry.answer { finder.files.furthestBehind() }
             guard step == .end, finder.files.ready.isEmpty, !finder.isBusy else { continue }
             if once {
                 if finishLines({ _ in true }) == .end { break reading }
@@ -277,7 +278,7 @@ package struct FileCollector: ~Copyable {
         feed.isWaitingForRoom.store(true, ordering: .relaxed)
         feed.bell.prepareToSleep()
         let mayGoOn = writer.isHalfFree && writer.hasRoom(for: neededRoom)
-        if !mayGoOn, !isStopping { feed.bell.wait(atMost: .seconds(1)) }
+        if !mayGoOn, !isStopping, !feed.inquiry.isOpen { feed.bell.wait(atMost: .seconds(1)) }
         feed.bell.wake()
         feed.isWaitingForRoom.store(false, ordering: .relaxed)
     }
@@ -287,7 +288,9 @@ package struct FileCollector: ~Copyable {
         let rest = Self.gather - (Instant.now - lastRead)
         feed.bell.prepareToSleep()
         if !isStopping, rest > .zero { feed.bell.wait(atMost: rest) }
-        if !isStopping { feed.bell.wait(or: finder.watchNumber, atMost: finder.nextLook - .now) }
+        if !isStopping, !feed.inquiry.isOpen {
+            feed.bell.wait(or: finder.watchNumber, atMost: finder.nextLook - .now)
+        }
         feed.bell.wake()
     }
 }

@@ -84,6 +84,17 @@ struct TailedFiles: ~Copyable {
     /// Files whose last line may have to do without its end.
     func unfinished(all: Bool) -> [TailedFile] { all ? files.values.filter { $0.partial > 0 } : waiting }
 
+    /// Counts what is to be read, by the last look at each file, and tells of those with most; others come last.
+    mutating func furthestBehind() -> [FileLag] {
+        countAll()
+        let name = input.name
+        return FileLag.furthest(
+            files.values.lazy.map {
+                FileLag(input: name, path: $0.path, source: $0.source, size: $0.size, read: $0.offset)
+            }
+        )
+    }
+
     // MARK: searching
 
     mutating func beginSearch() {
@@ -96,7 +107,7 @@ struct TailedFiles: ~Copyable {
         var listings = FolderListings()
         for file in Array(files.values) where file.scan != search { follow(file, &listings) }
         findMissing(&listings)
-        count(files: files.count, behind: files.values.reduce(0) { $0 + Int($1.behind) })
+        countAll()
         faults.endScan()
         copies.endScan(files)
         // Not before every file is known: after a crash in between, those that are not would be new.
@@ -233,6 +244,10 @@ struct TailedFiles: ~Copyable {
 
     /// A file that was left alone is not there any more.
     mutating func letGo(_ identity: TailedFile.Identity) { copies.letGo(identity) }
+
+    private mutating func countAll() {
+        count(files: files.count, behind: files.values.reduce(0) { $0 + Int($1.behind) })
+    }
 
     private mutating func count(files: Int, behind: Int) {
         counters.collectors.filesOpen.add(files - counted.files)

@@ -1,4 +1,5 @@
 public import Kinesis
+public import Platform
 
 /// What the operator may set, with the defaults in one place.
 public struct Configuration: Equatable, Sendable {
@@ -19,6 +20,13 @@ public struct Configuration: Equatable, Sendable {
         public var deadLettersMaxSize = 1 << 30
         /// Tailed files that are held open; others are opened when they change.
         public var maxOpenFiles = 4096
+        /// Where the admin server listens; nil: nowhere.
+        public var admin: InternetAddress? = .init(host: "127.0.0.1", port: 9600)
+        /// Whether the operator has named that address: one that comes by itself may be taken.
+        public var isAdminNamed = false
+        /// A file with the word that whoever asks the admin server must know; empty: nobody needs one.
+        public var adminTokenFile = ""
+        public var adminTokenFilePlace = Place(line: 0, column: 0)
     }
 
     public enum LogLevel: String, CaseIterable, Sendable {
@@ -161,6 +169,10 @@ public struct Fault: Error, Equatable, Sendable, CustomStringConvertible {
     /// The key, with the tables it stands in: `outputs.stream.linger`.
     public var key: String
     public var message: String
+
+    public init(file: String, place: Place, key: String, message: String) {
+        (self.file, self.place, self.key, self.message) = (file, place, key, message)
+    }
 
     /// `file:line:column: key: what to do`.
     public var description: String {

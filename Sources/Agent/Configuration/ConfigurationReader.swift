@@ -116,7 +116,30 @@ extension Configuration.Agent {
             letters.finish()
         }
         table.integer("max_open_files", in: 16...1_000_000, into: &maxOpenFiles)
+        readAdmin(from: &table)
         table.finish()
+    }
+
+    private mutating func readAdmin(from table: inout TableReader) {
+        isAdminNamed = table.has("admin")
+        var address = admin?.description ?? ""
+        table.text("admin", into: &address)
+        table.text("admin_token_file", into: &adminTokenFile)
+        if !adminTokenFile.isEmpty { adminTokenFilePlace = table.place(of: "admin_token_file") }
+        if !adminTokenFile.isEmpty, !adminTokenFile.hasPrefix("/") {
+            table.fault("admin_token_file", "must be an absolute path")
+        }
+        guard !address.isEmpty else { return admin = nil }
+        guard let parsed = InternetAddress(address) else {
+            return table.fault("admin", "must be an address and a port, like \"127.0.0.1:9600\", or \"\" for none")
+        }
+        admin = parsed
+        if !parsed.isLoopback, adminTokenFile.isEmpty {
+            table.fault(
+                "admin",
+                "other machines can reach \(parsed): set admin_token_file to a file with a secret word, or use 127.0.0.1"
+            )
+        }
     }
 }
 

@@ -200,6 +200,21 @@ public final class KinesisCaller {
 
     public var inFlight: Int { calls.count + waiting.count + unsigned.count }
 
+    /// The receipt of the oldest live record under way.
+    var oldestReceipt: Instant? {
+        let requests = calls.values.map(\.request) + waiting.map(\.request) + unsigned.map(\.0)
+        return requests.compactMap { request -> Instant? in
+            guard case .putRecords(let records) = request else { return nil }
+            return records.lazy.filter { !$0.isBacklog }.map(\.firstReceipt).min()
+        }.min()
+    }
+
+    /// The form of the next call.
+    var format: WireFormat {
+        var wire = wire
+        return wire.format(now: .now)
+    }
+
     /// The form of the last answer to a control call.
     public private(set) var lastFormat = WireFormat.cbor
 

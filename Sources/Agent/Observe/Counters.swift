@@ -19,6 +19,15 @@ public struct CollectorCounters: ~Copyable, Sendable {
     public let errors = Atomic<Int>(0)
 
     public init() {}
+
+    /// Every figure by its name.
+    package var figures: [(name: String, value: Int)] {
+        [
+            ("open", filesOpen.now), ("read_bytes", bytesRead.now), ("behind_bytes", bytesBehind.now),
+            ("rotated", filesRotated.now), ("truncated", filesTruncated.now), ("lines_oversize", linesOversize.now),
+            ("bytes_truncated", bytesTruncated.now), ("bytes_lost", bytesLost.now), ("errors", errors.now),
+        ]
+    }
 }
 
 /// What one lane has done.
@@ -28,8 +37,6 @@ public struct LaneCounters: ~Copyable, Sendable {
     /// User records taken out of the rings, and their bytes.
     public let records = Atomic<Int>(0)
     public let bytes = Atomic<Int>(0)
-    /// Kinesis records sealed: aggregates and single records.
-    public let aggregates = Atomic<Int>(0)
     public let calls = Atomic<Int>(0)
     /// User records and bytes that Kinesis has acknowledged.
     public let recordsDelivered = Atomic<Int>(0)
@@ -54,6 +61,55 @@ public struct LaneCounters: ~Copyable, Sendable {
     public let bytesQueued = Atomic<Int>(0)
 
     public init() {}
+
+    /// A figure's name in JSON and among the metrics, and what it means.
+    package struct Figure {
+        package var name: String
+        package var metric: String
+        package var value: Int
+        package var isGauge: Bool
+        package var help: String
+
+        init(_ name: String, metric: String? = nil, _ value: Int, isGauge: Bool = false, _ help: String) {
+            (self.name, self.metric, self.value, self.isGauge, self.help) = (name, metric ?? name, value, isGauge, help)
+        }
+    }
+
+    /// Every figure but the number of shards.
+    package var figures: [Figure] {
+        [
+            Figure("records", records.now, "User records taken in."),
+            Figure("bytes", bytes.now, "Bytes of user records taken in."),
+            Figure("calls", calls.now, "PutRecords calls started."),
+            Figure("records_delivered", metric: "delivered_records", recordsDelivered.now, "User records delivered."),
+            Figure(
+                "bytes_delivered",
+                metric: "delivered_bytes",
+                bytesDelivered.now,
+                "Bytes of user records delivered."
+            ),
+            Figure(
+                "aggregates_delivered",
+                metric: "delivered_aggregates",
+                aggregatesDelivered.now,
+                "Kinesis records delivered."
+            ),
+            Figure(
+                "aggregates_spooled",
+                metric: "spooled_aggregates",
+                aggregatesSpooled.now,
+                "Kinesis records spooled."
+            ),
+            Figure("retried", retried.now, "Kinesis records sent again."),
+            Figure("throttled", throttled.now, "Kinesis records that a shard refused as too much."),
+            Figure("calls_failed", callsFailed.now, "Calls without a usable answer."),
+            Figure("duplicates_possible", duplicatesPossible.now, "User records that may be in the stream twice."),
+            Figure("misplaced", misplaced.now, "Kinesis records that a wrong shard took: sent again, regrouped."),
+            Figure("keyless", keyless.now, "User records without the value that partition_key names."),
+            Figure("calls_in_flight", inFlight.now, isGauge: true, "Calls under way."),
+            Figure("queued_bytes", bytesQueued.now, isGauge: true, "Bytes of sealed aggregates that wait for a call."),
+        ]
+    }
 }
 
 /// All counters of an agent.

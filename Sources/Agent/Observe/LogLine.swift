@@ -24,6 +24,8 @@ public struct LogLine: LogHandler {
     public var metadata: Logger.Metadata = [:]
     private let label: String
     private let limiter: Limiter
+    /// The same for all copies.
+    public let recent = RecentEvents()
 
     public init(label: String, level: Logger.Level) {
         (self.label, limiter) = (label, Limiter(level))
@@ -51,14 +53,17 @@ public struct LogLine: LogHandler {
         now: Instant
     ) -> String? {
         guard let suppressed = logLevel <= .debug ? 0 : limiter.admit(text, now: now) else { return nil }
-        var line = "\(Self.timestamp(milliseconds)) \(level.rawValue) \(text)"
-        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
-        if suppressed > 0 { line += " suppressed=\(suppressed)" }
-        return line + "\n"
+        var details = metadata.sorted { $0.key < $1.key }.map { "\($0.key)=\(Self.quoted("\($0.value)"))" }
+        if suppressed > 0 { details.append("suppressed=\(suppressed)") }
+        let rest = details.joined(separator: " ")
+        if level >= .warning {
+            recent.add(.init(time: milliseconds, level: level.rawValue, message: text, details: rest))
+        }
+        return "\(Self.timestamp(milliseconds)) \(level.rawValue) \(text)\(rest.isEmpty ? "" : " ")\(rest)\n"
     }
 
     /// `2026-11-21T01:40:00.123Z`.
-    static func timestamp(_ milliseconds: Int64) -> String {
+    package static func timestamp(_ milliseconds: Int64) -> String {
         let time = SigningTime(unixSeconds: milliseconds / 1000).text
         func part(_ from: Int, _ count: Int) -> Substring { time.dropFirst(from).prefix(count) }
         let fraction = String(1000 + milliseconds % 1000).dropFirst()

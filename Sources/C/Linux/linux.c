@@ -57,6 +57,12 @@ static int describe(int failed, const struct stat *s, struct clinux_file *out) {
     return 0;
 }
 
+int clinux_is_open_to_others(const char *path) {
+    struct stat s;
+    if (stat(path, &s) < 0) return -errno;
+    return (s.st_mode & S_IROTH) != 0;
+}
+
 int clinux_stat(const char *path, struct clinux_file *out) {
     struct stat s;
     return describe(stat(path, &s), &s, out);

@@ -124,7 +124,11 @@ final class Member {
         var refused: [SealedAggregate] = []
         for (aggregate, isAccepted) in zip(records, accepted) {
             if isAccepted {
-                batcher.succeeded(batcher.map.index(of: aggregate.hashes.lowerBound), now: now)
+                batcher.succeeded(
+                    batcher.map.index(of: aggregate.hashes.lowerBound),
+                    bytes: aggregate.size,
+                    now: now
+                )
             } else {
                 refused.append(aggregate)
             }

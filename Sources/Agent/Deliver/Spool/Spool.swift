@@ -81,6 +81,8 @@ package final class Spool: Sendable {
     let roomSeen = Atomic<Int>(0)
     let owedSeen = Atomic<Int>(0)
     let sizeSeen = Atomic<Int>(0)
+    /// When the oldest segment that is not delivered was begun, in milliseconds since 1970; 0: there is none.
+    let oldestSeen = Atomic<Int>(0)
     /// Nothing is owed, and nothing waits to be written.
     let isEmptySeen = Atomic<Bool>(true)
     /// Something is owed, or was until the lane took it.
@@ -179,6 +181,8 @@ package final class Spool: Sendable {
     package var owedBytes: Int { owedSeen.now }
     /// Bytes of the spool's files.
     package var size: Int { sizeSeen.now }
+    /// Milliseconds since 1970 at which the oldest segment was begun that is not delivered.
+    var oldest: Int? { oldestSeen.now == 0 ? nil : oldestSeen.now }
     /// Whether nothing is owed and nothing waits to be written; nil while the thread has not heard all it was told.
     package var isEmpty: Bool? {
         let count = inbox.withLock { $0.count }

@@ -146,6 +146,9 @@ package struct SpoolIndex {
     /// Whether everything is delivered.
     package var isEmpty: Bool { segments.allSatisfy(\.isDelivered) }
 
+    /// The segment of the oldest record that is not delivered.
+    package var oldest: UInt64? { segments.first { !$0.isDelivered }?.number }
+
     package func end(of segment: UInt64) -> UInt64? { index(of: segment).map { segments[$0].end } }
 
     package var numbers: [UInt64] { segments.map(\.number) }

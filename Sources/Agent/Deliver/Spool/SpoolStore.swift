@@ -60,6 +60,8 @@ package final class SpoolStore {
     private var nextNumber: UInt64
     /// Bytes of all files, by name.
     fileprivate private(set) var sizes: [String: Int]
+    /// When each segment was begun, in milliseconds since 1970.
+    private var begun: [UInt64: Int64] = [:]
     /// Names that were made since the folder was synced.
     private var hasNewNames = false
     /// The segment that was read last.
@@ -143,7 +145,7 @@ package final class SpoolStore {
         let first = try box.file.bytes(at: 0, count: SpoolSegment.headerSize)
         let header = SpoolSegment.readHeader(first.span)
         if case .newer(let version) = header { return version }
-        guard case .good(number, _) = header else {
+        guard case .good(number, let milliseconds) = header else {
             // The newest may never have been synced, nor one that was given up after a failed sync: nothing was promised
             // of it.
             let wasSafe = try SpoolSegment.holdsSafeRecord(box.file, size: size)
@@ -173,6 +175,7 @@ package final class SpoolStore {
         }
         let delivered = number == start.segment ? min(max(start.offset, SpoolIndex.begin), end) : SpoolIndex.begin
         index.add(segment: number, end: end, isClosed: true, delivered: delivered)
+        begun[number] = milliseconds
         for range in contents.damaged where range.lowerBound >= delivered {
             index.skip(SpoolLocation(segment: number, offset: range.lowerBound), to: range.upperBound)
             damaged.insert(number)
@@ -192,6 +195,9 @@ package final class SpoolStore {
 
     /// Bytes of all files.
     package var size: Int { sizes.values.reduce(0, +) + (active.map { Int($0.end) } ?? 0) }
+
+    /// When the oldest segment with something that is not delivered was begun, in milliseconds since 1970.
+    package var oldest: Int64? { index.oldest.flatMap { begun[$0] } }
 
     /// Bytes of records that may be added now.
     package func room() throws(SystemError) -> Int {
@@ -233,6 +239,7 @@ package final class SpoolStore {
         nextNumber += 1
         active = try Active(number: number, path: path(number), milliseconds: milliseconds)
         index.add(segment: number)
+        begun[number] = milliseconds
         hasNewNames = true
     }
 
@@ -399,6 +406,7 @@ package final class SpoolStore {
     private func remove(_ name: String) throws(SystemError) {
         do throws(SystemError) { try Folder.remove(folder + "/" + name) } catch { if !error.isNotFound { throw error } }
         sizes[name] = nil
+        if let number = SpoolSegment.number(ofFile: name) { begun[number] = nil }
     }
 
     /// Of a segment that cannot be read and was never sent.

@@ -95,6 +95,7 @@ extension Spool {
             spool.roomSeen.set(room)
             spool.owedSeen.set(owed)
             spool.sizeSeen.set(size)
+            spool.oldestSeen.set(store?.oldest.map { Int($0) } ?? 0)
             let isAll = isEmpty && waitingLetters.isEmpty
             // Passing damage may be the last there was to do: then no event says so.
             var isNew = spool.isEmptySeen.exchange(isAll, ordering: .relaxed) != isAll

@@ -35,6 +35,8 @@ struct clinux_file {
     int kind;
 };
 int clinux_stat(const char *path, struct clinux_file *out);
+/// Whether the file's mode lets everybody read it: 1 or 0, or -errno.
+int clinux_is_open_to_others(const char *path);
 int clinux_fstat(int fd, struct clinux_file *out);
 
 /// Whether `path` lies on a file system that other machines may change (NFS, CIFS, FUSE and alike): 1 or 0.
