@@ -256,7 +256,7 @@ struct Metrics {
 }
 
 extension String {
-    /// `dropped_by_kernel` → `Dropped by kernel.`
+    /// Makes a sentence of a name: `dropped_by_kernel` becomes "Dropped by kernel.".
     fileprivate var spaced: String {
         let words = replacing("_", with: " ")
         return words.prefix(1).uppercased() + words.dropFirst() + "."

@@ -17,7 +17,7 @@ struct Penstock: ParsableCommand {
         version: version,
         subcommands: [
             Run.self, Check.self, Files.self, Demo.self, Local.self, Read.self, Decode.self, Spool.self,
-            Completion.self,
+            Top.self, Completion.self,
         ]
     )
 }

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/resource.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -55,6 +56,12 @@ static int describe(int failed, const struct stat *s, struct clinux_file *out) {
     out->modified = (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec;
     out->kind = S_ISREG(s->st_mode) ? 1 : S_ISDIR(s->st_mode) ? 2 : S_ISSOCK(s->st_mode) ? 3 : 0;
     return 0;
+}
+
+int clinux_terminal_size(int fd) {
+    struct winsize size;
+    if (ioctl(fd, TIOCGWINSZ, &size) < 0) return -errno;
+    return size.ws_row << 16 | size.ws_col;
 }
 
 int clinux_is_open_to_others(const char *path) {

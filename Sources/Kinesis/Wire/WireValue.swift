@@ -116,6 +116,15 @@ public enum WireValue: Equatable, Sendable {
         }
     }
 
+    /// The value of any number.
+    public var number: Double? {
+        switch self {
+        case .integer(let value): Double(value)
+        case .number(let value): value
+        case .null, .bool, .text, .slice, .data, .time, .list, .map: nil
+        }
+    }
+
     public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
 
     public var list: [WireValue]? { if case .list(let values) = self { values } else { nil } }

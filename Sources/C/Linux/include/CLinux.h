@@ -66,6 +66,9 @@ int clinux_next_signal(int fd);
 /// Names the calling thread; 15 bytes at most.
 void clinux_name_thread(const char *name);
 
+/// Rows << 16 | columns of the terminal behind `fd`, or -errno.
+int clinux_terminal_size(int fd);
+
 /// Starts `sh -c command` as leader of a process group of its own, without input and without our descriptors and signal
 /// mask; what it writes can be read from `*output`. Returns its number.
 int clinux_start_shell(const char *command, int *output);
