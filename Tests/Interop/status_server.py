@@ -11,8 +11,9 @@ import math
 import pathlib
 import random
 import re
-import threading
 import time
+
+import loopback
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "Sources/Agent/Observe/Page/status.html"
 BOUNDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
@@ -205,14 +206,9 @@ class StatusServer:
             def log_message(self, *words):
                 pass
 
-        class Listener(http.server.ThreadingHTTPServer):
-            allow_reuse_address = True
-            daemon_threads = True
-
-        self.listener = Listener(("127.0.0.1", self.port), Handler)
-        self.port = self.listener.server_address[1]
-        threading.Thread(target=self.listener.serve_forever, args=(0.05,), daemon=True).start()
+        self.listener = loopback.Listener(Handler, self.port)
+        self.port = self.listener.port
 
     def stop(self):
-        self.listener.shutdown()
+        self.listener.stop()
         self.listener.server_close()
