@@ -449,7 +449,7 @@ def test_hidden_it_asks_rarely_paused_never_and_at_once_when_seen_again(serve, l
     asked = len(server.seen)
     time.sleep(1.5)
     assert len(server.seen) == asked
-    sheet.page.get_by_role("button", name="Go on").click()
+    sheet.page.get_by_role("button", name="Resume").click()
     until(lambda: len(server.seen) > asked + 1, 4, "further questions")
 
 
