@@ -41,7 +41,7 @@ public struct Terminal: ~Copyable {
         }
     }
 
-    /// The next key that was hit; nil: none. A terminal that is gone hits `q`.
+    /// The next key that was hit; nil where there is none, and `q` where the terminal is gone.
     public func key() -> UInt8? {
         var polled = pollfd(fd: 0, events: Int16(POLLIN), revents: 0)
         guard unsafe poll(&polled, 1, 0) > 0 else { return nil }

@@ -15,7 +15,7 @@ import time
 
 import loopback
 
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "Sources/Agent/Observe/Page/status.html"
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "Sources/Admin/Page/status.html"
 BOUNDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 
 
