@@ -16,8 +16,8 @@ struct Penstock: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Run.self, Check.self, Files.self, Demo.self, Local.self, Read.self, Decode.self, Spool.self,
-            Top.self, Completion.self,
+            Run.self, Check.self, Migrate.self, Files.self, Top.self, Demo.self, Local.self, Read.self,
+            Decode.self, Spool.self, Completion.self,
         ]
     )
 }
@@ -25,6 +25,7 @@ struct Penstock: ParsableCommand {
 /// Exit codes, as in sysexits.h.
 enum Exit {
     static let badData = ExitCode(65)
+    static let noInput = ExitCode(66)
     static let unavailable = ExitCode(69)
     static let cannotWrite = ExitCode(73)
     static let noPermission = ExitCode(77)
