@@ -16,8 +16,8 @@ struct Penstock: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Run.self, Check.self, Migrate.self, Files.self, Top.self, Demo.self, Local.self, Read.self,
-            Decode.self, Spool.self, Completion.self,
+            Run.self, Check.self, Explain.self, Migrate.self, Files.self, Top.self, Demo.self, Local.self,
+            Read.self, Decode.self, Spool.self, Completion.self,
         ]
     )
 }

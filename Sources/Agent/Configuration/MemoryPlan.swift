@@ -4,10 +4,10 @@ import Kinesis
 struct MemoryPlan {
     private let limit: Int
     /// Bytes that are taken whatever is being sent.
-    private let fixed: Int
+    let fixed: Int
 
     /// What the process takes beside rings and aggregates: its code, libcurl's buffers, the state.
-    private static let base = 32 << 20
+    static let base = 32 << 20
     /// Aggregates never have less.
     private static let leastAggregates = 16 << 20
 
@@ -38,7 +38,7 @@ extension Configuration.Input {
     package var hasLongRecords: Bool { maxRecord > Limits.longestRecord() }
 
     /// Bytes of its rings, one for its files or for each thread that reads its sockets, and of what connections hold.
-    fileprivate var bufferBytes: Int {
+    var bufferBytes: Int {
         guard let socket else { return ringBytes }
         return socket.parts.reduce(0) {
             $0 + $1.ringBytes(for: self) + ($1 == .streams ? StreamCollector.mostUnfinished : 0)

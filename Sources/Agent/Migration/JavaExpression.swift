@@ -3,14 +3,14 @@ import Platform
 /// A regular expression of Java, translated into PCRE2's for the beginning of a line.
 ///
 /// The Kinesis Agent tries `multiLineStartPattern` at the beginning of each line (`lookingAt`), whatever follows.
-struct JavaExpression {
+package struct JavaExpression {
     /// Fits the lines that Java's fits at their beginning.
-    private(set) var translated = ""
+    package private(set) var translated = ""
     /// It may look at the line's end, which is not in what our expression sees.
-    private(set) var namesLineEnd = false
+    package private(set) var namesLineEnd = false
 
     /// What of it has no equal.
-    struct Fault: Error { var message: String }
+    package struct Fault: Error { package var message: String }
 
     private let text: [Unicode.Scalar]
     private var at = 0
@@ -20,7 +20,7 @@ struct JavaExpression {
     private var isUnicode = false
     private var hasComments = false
 
-    init(_ text: String) throws(Fault) {
+    package init(_ text: String) throws(Fault) {
         self.text = Array(text.unicodeScalars)
         while let scalar = next() { try translate(scalar) }
         guard !hasComments || !self.text.contains("#") else { throw Fault(message: "has comments, by (?x)") }
@@ -134,6 +134,8 @@ struct JavaExpression {
         case "0": try octal()
         case "N": throw Fault(message: "names a character (\\N)")
         case "$" where peek() == "{" && !inSet: append("[$]")
+        // PCRE2 10.42's machine code does not find them in letters beyond ASCII.
+        case "S" where !inSet, "W" where !inSet, "D" where !inSet: append("[^\\\(String(scalar).lowercased())]")
         case "n", "R":
             namesLineEnd = true
             append("\\\(scalar)")

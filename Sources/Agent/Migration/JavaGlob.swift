@@ -1,7 +1,7 @@
 /// The file name of a `filePattern`: a glob as Java's `FileSystem.getPathMatcher` has it, translated into ours.
 ///
 /// Java's `*`, `?` and sets take a dot at a name's beginning, too; `{a,b}` is one or the other; `\` takes a meaning away.
-struct JavaGlob {
+package struct JavaGlob {
     private enum Element: Equatable {
         case star
         case any
@@ -13,18 +13,18 @@ struct JavaGlob {
     private let patterns: [[Element]]
 
     /// Why a text is no glob, or cannot be translated.
-    struct Fault: Error { var message: String }
+    package struct Fault: Error { package var message: String }
 
     /// More of them than this are a mistake.
     private static let mostPatterns = 256
 
-    init(_ text: some StringProtocol) throws(Fault) {
+    package init(_ text: some StringProtocol) throws(Fault) {
         var parser = Parser(text: Array(text.unicodeScalars))
         patterns = try parser.patterns(most: Self.mostPatterns)
     }
 
     /// Our patterns for the same names: those of names that begin with a dot are patterns of their own.
-    var translated: (names: [String], hidden: [String]) {
+    package var translated: (names: [String], hidden: [String]) {
         get throws(Fault) {
             var (names, hidden): ([String], [String]) = ([], [])
             for pattern in patterns {
@@ -40,7 +40,7 @@ struct JavaGlob {
     }
 
     /// Whether some name with this ending, in any case, may fit: false only if none does.
-    func mayEnd(with ending: String) -> Bool {
+    package func mayEnd(with ending: String) -> Bool {
         patterns.contains { pattern in
             // Only what stands literally at its end can rule an ending out.
             for (element, letter) in zip(pattern.reversed(), ending.unicodeScalars.reversed()) {
@@ -52,7 +52,7 @@ struct JavaGlob {
     }
 
     /// Whether a name that begins with a dot may fit.
-    var mayBeHidden: Bool {
+    package var mayBeHidden: Bool {
         patterns.contains { pattern in
             guard let first = pattern.first else { return false }
             return first == .literal(".") || !Self.hidden(pattern[...]).isEmpty

@@ -47,6 +47,11 @@ struct StreamWriter {
                     + "125 times less to put."
             ),
             (
+                "partitionKeyOption",
+                "Records are spread over the shards by their explicit hash keys, under one partition key: who reads with several "
+                    + "workers a shard by partition key (Lambda's ParallelizationFactor) needs another partition_key."
+            ),
+            (
                 "on_oversize",
                 "A record above 1 MiB less 1 KiB is cut, as it was; on_oversize = \"split\" loses nothing of it."
             ),

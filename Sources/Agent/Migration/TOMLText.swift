@@ -14,7 +14,7 @@ struct TOMLText {
         for word in words.split(separator: " ") {
             if line.count + 1 + word.count > Self.width, line != "#" {
                 text += line + "\n"
-                line = "#"
+                line = words.hasPrefix("- ") ? "#  " : "#"
             }
             line += " " + word
         }
