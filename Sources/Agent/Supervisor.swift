@@ -398,10 +398,10 @@ extension Configuration.PartitionKey {
 }
 
 extension Configuration.Input {
-    /// Whether another configuration means the same by it, wherever in the file it stands.
-    func isSame(as other: Self) -> Bool {
+    /// Whether another configuration means the same by it, wherever it stands.
+    package func isSame(as other: Self) -> Bool {
         var other = other
-        (other.place, other.maxRecordPlace) = (place, maxRecordPlace)
+        (other.place, other.maxRecordPlace, other.file) = (place, maxRecordPlace, file)
         return self == other
     }
 }

@@ -15,7 +15,8 @@ struct Check: ParsableCommand {
         print("\(source.path): no faults")
         for input in configuration.inputs {
             let sources = input.socket?.listen.map(\.description) ?? input.paths
-            print("  input \(input.name): \(sources.joined(separator: ", "))")
+            let place = input.file == source.path ? "" : " of \(input.file)"
+            print("  input \(input.name)\(place): \(sources.joined(separator: ", "))")
         }
         let endpoint = KinesisEndpoint(output)
         var place = output.endpoint == .embedded ? "the embedded Kinesis" : endpoint.url

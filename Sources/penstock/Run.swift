@@ -67,7 +67,7 @@ struct Run: ParsableCommand {
             }
             do throws(Faults) {
                 let next = try Configuration(file: source.path)
-                let unusable = next.unusableFiles(in: source.path)
+                let unusable = next.unusableFiles
                 if !unusable.isEmpty { throw Faults(faults: unusable) }
                 lines.level = next.agent.logLevel.level
                 agent.reload(next)
@@ -189,7 +189,7 @@ struct ConfigurationOption: ParsableArguments {
     func load() throws -> Configuration {
         do throws(Faults) {
             let configuration = try Configuration(file: path)
-            let unusable = configuration.unusableFiles(in: path)
+            let unusable = configuration.unusableFiles
             if !unusable.isEmpty { throw Faults(faults: unusable) }
             return configuration
         } catch {

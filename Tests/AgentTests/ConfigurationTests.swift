@@ -127,6 +127,7 @@ import Testing
         (a.readCompressed, a.multilineStart, a.multilineTimeout) = (false, "^\\d", .seconds(2))
         // They share what may be open.
         (a.maxOpenFiles, a.sharers, b.maxOpenFiles, b.sharers) = (50, 2, 50, 2)
+        (a.file, b.file) = ("p.toml", "p.toml")
         expected.inputs = [a, b]
         var o = Configuration.Output(name: "o")
         o.fromPlace = configuration.outputs[0].fromPlace

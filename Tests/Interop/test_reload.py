@@ -134,3 +134,35 @@ def test_the_log_level_changes_with_a_reload(start_local, make_agent, logs):
     reload(agent, run)
     assert run.terminate() == 0
     assert "stopping" in run.log
+
+
+def test_inputs_of_conf_d_come_and_go_with_a_reload(start_local, make_agent, logs, penstock):
+    server = start_local("logs:4")
+    sources = [oracle.Source(number) for number in range(2)]
+    paths = [logs / "one.log", logs / "two.log"]
+    agent = make_agent(paths[0], server.url, "logs")
+    run = agent.start()
+    run.wait_for("penstock runs")
+    folder = agent.folder / "conf.d"
+    folder.mkdir()
+    more = folder / "two.toml"
+    more.write_text(f'[inputs.two]\ntype = "file"\npaths = ["{paths[1]}"]\nstart_at = "beginning"\n')
+    assert "is taken on" in reload(agent, run)
+    for source, path in zip(sources, paths):
+        source.write(path, 1000)
+    until(lambda: delivered(agent, *paths), 10, "both files")
+    checked = penstock("check", "--config", agent.config).stdout.decode()
+    assert f"input two of {more}: {paths[1]}" in checked and f"input app: {paths[0]}" in checked
+
+    # A fault there is refused with its place, and the input goes on.
+    text = more.read_text()
+    more.write_text(text + "[outputs.other]\n")
+    assert "is refused" in reload(agent, run)
+    assert f"{more}:5:2: outputs: only [inputs.NAME] may stand here: move it to {agent.config}" in run.log
+    sources[1].write(paths[1], 1000)
+    until(lambda: delivered(agent, *paths), 10, "the file of the old configuration")
+
+    more.unlink()
+    assert "is taken on" in reload(agent, run)
+    assert run.terminate() == 0, run.log
+    oracle.verify(server.url, "logs", sources).require_exact()

@@ -58,8 +58,9 @@ public struct Configuration: Equatable, Sendable {
         /// Its part of the agent's `max_open_files`, and of how many inputs.
         public var maxOpenFiles = 4096
         public var sharers = 1
-        /// Where its `paths` stand, or its `listen`.
+        /// Where its `paths` stand, or its `listen`, and in which file.
         public var place = Place(line: 0, column: 0)
+        public var file = ""
 
         public init(name: String) { self.name = name }
     }
@@ -176,7 +177,7 @@ public struct Fault: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// `file:line:column: key: what to do`.
     public var description: String {
-        let at = "\(file):\(place.line):\(place.column): "
+        let at = "\(file):\(place): "
         return key.isEmpty ? at + message : at + "\(key): \(message)"
     }
 }

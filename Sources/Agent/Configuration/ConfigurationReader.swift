@@ -2,54 +2,73 @@ import Kinesis
 internal import Platform
 
 extension Configuration {
-    /// Reads the file at `path`.
-    ///
-    /// - Throws: every fault at once, each with its place and what to do.
-    public init(file path: String) throws(Faults) {
-        let text: [UInt8]
-        do {
-            text = try Folder.read(path, limit: 4 << 20)
-        } catch {
-            let message = "cannot be read: \(error.reason); name another with --config FILE"
-            throw Faults(faults: [Fault(file: path, place: Place(line: 0, column: 0), key: "", message: message)])
-        }
-        try self.init(text: text, file: path, environment: Machine.environment) { profile in
-            CredentialSource(profile: profile).region()
-        }
-    }
-
     /// Reads `text`, which came from `file`.
     ///
     /// - Parameters:
+    ///   - additions: files that may hold inputs, and nothing else.
     ///   - environment: what `${NAME}` stands for, and the region where none is set.
     ///   - region: the region of a profile, or of this machine, where the environment has none either.
     public init(
         text: [UInt8],
         file: String,
+        additions: [Addition] = [],
         environment: @escaping (String) -> String?,
         region: (_ profile: String) -> String? = { _ in nil }
     ) throws(Faults) {
-        let faults = TableReader.FaultList(file: file)
-        let root: TOMLNode
-        do { root = try TOMLNode.parse(text) } catch {
-            throw Faults(faults: [Fault(file: file, place: error.place, key: "", message: error.message)])
-        }
-        var reader = TableReader(root, path: "", faults: faults, environment: environment)
         self.init()
-        if var table = reader.table("agent") { agent.read(from: &table) }
-        for (name, table) in reader.tables("inputs") { inputs.append(Input(name: name, table)) }
+        let faults = TableReader.FaultList(file: file)
+        let root = faults.parse(text)
+        var reader = root.map { TableReader($0, path: "", faults: faults, environment: environment) }
+        if var table = reader?.table("agent") { agent.read(from: &table) }
+        var places: [String: String] = [:]
+        for (name, table) in reader?.tables("inputs") ?? [] {
+            places[name] = "\(file):\(table.place)"
+            inputs.append(Input(name: name, table))
+        }
+        for addition in additions { add(addition, to: file, &places, faults, environment) }
         let ofFiles = inputs.indices.filter { inputs[$0].socket == nil }
         for index in ofFiles {
             inputs[index].sharers = ofFiles.count
             inputs[index].maxOpenFiles = max(1, agent.maxOpenFiles / ofFiles.count)
         }
-        for (name, table) in reader.tables("outputs") { outputs.append(Output(name: name, table, environment, region)) }
-        reader.finish()
-        checkWhole(reader)
+        for (name, table) in reader?.tables("outputs") ?? [] {
+            outputs.append(Output(name: name, table, environment, region))
+        }
+        if let reader {
+            reader.finish()
+            checkWhole(reader)
+        }
         guard faults.faults.isEmpty else {
-            throw Faults(
-                faults: faults.faults.sorted { ($0.place.line, $0.place.column) < ($1.place.line, $1.place.column) }
-            )
+            let files = [file] + additions.map(\.file)
+            func order(_ fault: Fault) -> (Int, Int, Int) {
+                (files.firstIndex(of: fault.file) ?? files.count, fault.place.line, fault.place.column)
+            }
+            throw Faults(faults: faults.faults.sorted { order($0) < order($1) })
+        }
+    }
+
+    /// Takes the inputs of another file.
+    private mutating func add(
+        _ addition: Addition,
+        to main: String,
+        _ places: inout [String: String],
+        _ faults: TableReader.FaultList,
+        _ environment: @escaping (String) -> String?
+    ) {
+        let own = TableReader.FaultList(file: addition.file)
+        defer { faults.faults += own.faults }
+        guard let root = own.parse(addition.text), case .table(let members) = root.value else { return }
+        for member in members where member.key != "inputs" {
+            own.add(member.place, member.key, "only [inputs.NAME] may stand here: move it to \(main)")
+        }
+        var reader = TableReader(root, path: "", faults: own, environment: environment)
+        for (name, table) in reader.tables("inputs") {
+            if let other = places[name] {
+                own.add(table.place, "inputs.\(name)", "\(other) has an input of this name already: rename one of them")
+                continue
+            }
+            places[name] = "\(addition.file):\(table.place)"
+            inputs.append(Input(name: name, table))
         }
     }
 
@@ -70,6 +89,7 @@ extension Configuration {
                 guard let other else { continue }
                 reader.fault(
                     at: input.place,
+                    in: input.file,
                     "inputs.\(input.name).listen",
                     "inputs.\(other.name) has \(address) already"
                 )
@@ -97,6 +117,7 @@ extension Configuration {
         guard agent.memoryLimit < least else { return }
         reader.fault(
             at: input.maxRecordPlace ?? input.place,
+            in: input.file,
             "inputs.\(input.name).max_record",
             "records of \(Units.text(bytes: input.maxRecord)) need memory: set agent.memory_limit to"
                 + " \"\(Units.text(bytes: least))\" or more, or lower max_record"
@@ -149,6 +170,7 @@ extension Configuration.Input {
     fileprivate init(name: String, _ reader: TableReader) {
         var table = reader
         self.init(name: name)
+        file = table.file
         var kind = Kind.file
         if !table.has("type") { table.fault(nil, "needs a type: type = \"file\", \"syslog\" or \"socket\"") }
         // What the other keys mean depends on it.

@@ -92,7 +92,9 @@ struct TOMLNode {
 }
 
 /// A place in a file, counted from 1.
-public struct Place: Equatable, Sendable {
+public struct Place: Equatable, Sendable, CustomStringConvertible {
     public var line: Int
     public var column: Int
+
+    public var description: String { "\(line):\(column)" }
 }

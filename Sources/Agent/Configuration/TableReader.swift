@@ -13,8 +13,16 @@ struct TableReader {
         var faults: [Fault] = []
         init(file: String) { self.file = file }
 
-        func add(_ place: Place, _ key: String, _ message: String) {
-            faults.append(Fault(file: file, place: place, key: key, message: message))
+        func add(_ place: Place, _ key: String, _ message: String, in other: String? = nil) {
+            faults.append(Fault(file: other ?? file, place: place, key: key, message: message))
+        }
+
+        /// Nil when the text is no TOML, which is noted.
+        func parse(_ text: [UInt8]) -> TOMLNode? {
+            do { return try TOMLNode.parse(text) } catch {
+                add(error.place, "", error.message)
+                return nil
+            }
         }
     }
 
@@ -39,8 +47,12 @@ struct TableReader {
         faults.add(node?.node.place ?? place, full(key), message)
     }
 
-    /// Notes a fault of a key anywhere in the file.
-    func fault(at place: Place, _ key: String, _ message: String) { faults.add(place, key, message) }
+    /// Notes a fault of a key anywhere in the file, or in another.
+    func fault(at place: Place, in file: String? = nil, _ key: String, _ message: String) {
+        faults.add(place, key, message, in: file)
+    }
+
+    var file: String { faults.file }
 
     /// Where a key's value stands; the table's place if it is not there.
     func place(of key: String) -> Place { members.first { $0.key == key }?.node.place ?? place }

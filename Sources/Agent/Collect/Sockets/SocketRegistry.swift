@@ -130,8 +130,8 @@ extension Configuration.Input {
 }
 
 extension Configuration {
-    /// Files of TLS that cannot be used, each as a fault of the configuration in `file`.
-    public func unusableFiles(in file: String) -> [Fault] {
+    /// Files of TLS that cannot be used, each as a fault.
+    public var unusableFiles: [Fault] {
         inputs.compactMap { input -> Fault? in
             guard let settings = input.socket, !settings.tlsCertificate.isEmpty else { return nil }
             do throws(TLSIdentity.Fault) { _ = try StreamSockets.Certificates(settings) } catch {
@@ -141,7 +141,12 @@ extension Configuration {
                     case .key: "tls_key"
                     case .clientCA: "tls_client_ca"
                     }
-                return Fault(file: file, place: input.place, key: "inputs.\(input.name).\(key)", message: "\(error)")
+                return Fault(
+                    file: input.file,
+                    place: input.place,
+                    key: "inputs.\(input.name).\(key)",
+                    message: "\(error)"
+                )
             }
             return nil
         }
