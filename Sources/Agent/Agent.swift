@@ -21,6 +21,11 @@ public final class Agent: Sendable {
     /// Rung when the agent has ended.
     public let ended: Doorbell
 
+    /// Rung when a configuration was taken on, or was not.
+    public let reloaded: Doorbell
+    private let laneBell: Doorbell
+    private let ledger: Ledger
+
     /// How an agent came to its end.
     public enum End: Sendable {
         case delivered
@@ -94,18 +99,26 @@ public final class Agent: Sendable {
                 metadata: ["name": "\(socket.name)", "address": "\(socket.place)"]
             )
         }
-        let parts: (feeds: [Feed], laneBell: Doorbell, ended: Doorbell, bell: Doorbell)
+        let parts: (feeds: [Feed], laneBell: Doorbell, ended: Doorbell, reloaded: Doorbell, bell: Doorbell)
         do throws(SystemError) {
             let laneBell = try Doorbell()
             parts = (
-                try Supervisor.feeds(inputs, checkpoints, laneBell: laneBell), laneBell, try Doorbell(), try Doorbell()
+                try Supervisor.feeds(inputs, checkpoints, laneBell: laneBell), laneBell, try Doorbell(), try Doorbell(),
+                try Doorbell()
             )
         } catch { throw .system(error) }
         let open = SocketHandover(try Self.open(parts.feeds, sockets))
         (ended, supervisorBell, ending) = (parts.ended, parts.bell, Ending())
-        control = LaneControl(once: once, patience: configuration.agent.shutdownTimeout, ended: parts.bell)
+        (reloaded, laneBell) = (parts.reloaded, parts.laneBell)
+        control = LaneControl(
+            once: once,
+            patience: configuration.agent.shutdownTimeout,
+            ended: parts.bell,
+            reloaded: parts.reloaded
+        )
 
         let ledger = Ledger(inputs: inputs.map(\.name))
+        self.ledger = ledger
         let spool = try Self.openSpool(configuration, once: once, bell: parts.laneBell, ledger, log)
         checkpoints.setBell(parts.bell)
         ledger.setBell(parts.bell)
@@ -168,6 +181,28 @@ public final class Agent: Sendable {
     public func reload(_ configuration: Configuration) {
         control.reload(configuration)
         supervisorBell.ringAlways()
+    }
+
+    /// Whether a configuration waits to be taken on, or is being taken on.
+    public var isReloading: Bool { control.isReloading }
+
+    /// Asks the threads that must never stand still for a sign of life; `silentThreads` names who still owes it.
+    public func askThreads() {
+        control.pulse.ask()
+        laneBell.ringAlways()
+        supervisorBell.ringAlways()
+    }
+
+    /// The threads that have not turned since they were asked.
+    public var silentThreads: [Pulse.Member] { control.pulse.silent }
+
+    /// How it goes, in a line.
+    public var summary: String {
+        let delivered = "\(counters.lane.recordsDelivered.now) records delivered"
+        let spooled = ledger.total(.spooled).records
+        let waiting = spooled > 0 ? ", \(spooled) wait in the spool" : ""
+        guard let failure = control.lastFailure else { return delivered + waiting }
+        return "Kinesis takes nothing: \(failure); \(delivered)\(waiting)"
     }
 
     /// Waits until the agent has ended: every thread joined, the checkpoints written.

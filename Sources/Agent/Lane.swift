@@ -98,6 +98,7 @@ struct Lane: ~Copyable {
         recallRecordLimit()
         while end == nil {
             let now = Instant.now
+            control.pulse.answer(.lane)
             takeUpdate(now)
             askAboutStream(now)
             assumeShards(now)

@@ -12,10 +12,13 @@ final class LaneControl: Sendable {
     var patience: Duration { state.withLock { $0.patience } }
     private let state: Mutex<State>
     private let ended: Doorbell
+    private let reloaded: Doorbell
+    let pulse = Pulse()
 
     private struct State {
         var patience: Duration
         var configuration: Configuration?
+        var isReloading = false
         var deadline: Instant?
         var lastFailure: CallFailure?
         var end: End?
@@ -41,8 +44,8 @@ final class LaneControl: Sendable {
         case gaveUp(CallFailure?)
     }
 
-    init(once: Bool, patience: Duration, ended: Doorbell) {
-        (self.once, self.ended) = (once, ended)
+    init(once: Bool, patience: Duration, ended: Doorbell, reloaded: Doorbell) {
+        (self.once, self.ended, self.reloaded) = (once, ended, reloaded)
         state = Mutex(State(patience: patience))
     }
 
@@ -62,6 +65,7 @@ final class LaneControl: Sendable {
     func reload(_ configuration: Configuration) {
         state.withLock { state in
             state.configuration = configuration
+            state.isReloading = true
             state.patience = configuration.agent.shutdownTimeout
         }
     }
@@ -69,6 +73,15 @@ final class LaneControl: Sendable {
     var hasConfiguration: Bool { state.withLock { $0.configuration != nil } }
 
     func takeConfiguration() -> Configuration? { state.withLock { $0.configuration.take() } }
+
+    /// Whether a configuration waits to be taken on, or is being taken on.
+    var isReloading: Bool { state.withLock { $0.isReloading } }
+
+    /// The supervisor is through with the configuration that it took.
+    func reloadEnded() {
+        state.withLock { $0.isReloading = $0.configuration != nil }
+        reloaded.ringAlways()
+    }
 
     /// Hands the lane a change; wake it then.
     func update(_ update: Update) {

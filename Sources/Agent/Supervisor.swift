@@ -76,7 +76,11 @@ struct Supervisor {
             if !hasWork { bell.wait(atMost: isDirty ? lastWrite + pause - .now : nil) }
             bell.wake()
             if control.deadline != nil, !isStopping { stopReading() }
-            if let next = control.takeConfiguration(), !isStopping { reload(next) }
+            if let next = control.takeConfiguration(), !isStopping {
+                reload(next)
+                control.reloadEnded()
+            }
+            control.pulse.answer(.state)
             guard isDirty, .now - lastWrite >= pause else { continue }
             _ = write()
             lastWrite = .now

@@ -52,20 +52,22 @@ public final class Doorbell: Sendable {
         unsafe _ = write(event.number, &one, 8)
     }
 
-    /// Waits until rung, until `descriptor` is readable, or until `most` has passed; without an allocation.
+    /// Waits until rung, until another descriptor is readable, or until `most` has passed; without an allocation.
     ///
     /// - Parameters:
     ///   - descriptor: another descriptor to wait for; negative for none.
+    ///   - third: one more.
     ///   - most: nil waits for ever.
     /// - Returns: whether the bell was rung.
     @discardableResult
-    public func wait(or descriptor: Int32 = -1, atMost most: Duration? = nil) -> Bool {
+    public func wait(or descriptor: Int32 = -1, or third: Int32 = -1, atMost most: Duration? = nil) -> Bool {
         var polled = (
             pollfd(fd: event.number, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: third, events: Int16(POLLIN), revents: 0)
         )
         unsafe withUnsafeMutableBytes(of: &polled) {
-            unsafe _ = poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 2, most?.milliseconds ?? -1)
+            unsafe _ = poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 3, most?.milliseconds ?? -1)
         }
         return polled.0.revents != 0
     }

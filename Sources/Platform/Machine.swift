@@ -10,6 +10,13 @@ public enum Machine {
         return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
     }
 
+    /// Microseconds since the machine started, those asleep left out: what systemd orders its messages by.
+    public static func monotonicMicroseconds() -> Int64 {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
+    }
+
     /// Blocks the calling thread.
     public static func sleep(_ duration: Duration) { _ = poll(nil, 0, duration.milliseconds) }
 

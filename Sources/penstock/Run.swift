@@ -58,20 +58,27 @@ struct Run: ParsableCommand {
         )
         let admin = try startAdmin(of: agent, configuration.agent, lines, log)
         defer { admin?.stop() }
-        while !agent.ended.wait(or: signals.number) {
+        var service = ServiceReport(agent, log)
+        var shutdownTimeout = configuration.agent.shutdownTimeout
+        while !agent.ended.wait(or: signals.number, or: agent.reloaded.number, atMost: service.pause) {
+            service.turn()
             guard let signal = signals.next() else { continue }
             guard signal == "SIGHUP", !once else {
                 log.notice("stopping", metadata: ["signal": "\(signal)"])
+                service.stops(within: shutdownTimeout)
                 agent.stop()
                 continue
             }
+            service.reloads()
             do throws(Faults) {
                 let next = try Configuration(file: source.path)
                 let unusable = next.unusableFiles
                 if !unusable.isEmpty { throw Faults(faults: unusable) }
+                shutdownTimeout = next.agent.shutdownTimeout
                 lines.level = next.agent.logLevel.level
                 agent.reload(next)
             } catch {
+                service.refused(faults: error.faults.count)
                 for fault in error.faults { StandardError.write("\(fault)\n") }
                 log.error(
                     "the configuration is refused, the old one stays",

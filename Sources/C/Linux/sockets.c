@@ -5,10 +5,12 @@
 #include <grp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -55,6 +57,22 @@ int clinux_connect_unix(int fd, const char *path) {
     struct sockaddr_un a;
     int failed = unix_address(path, &a);
     return failed ? failed : result(connect(fd, (struct sockaddr *)&a, sizeof a));
+}
+
+int clinux_notify(const char *place, const void *message, size_t size) {
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    size_t count = strlen(place);
+    if (count < 2 || count > sizeof a.sun_path || (place[0] != '/' && place[0] != '@')) return -EINVAL;
+    memcpy(a.sun_path, place, count);
+    if (place[0] == '@') a.sun_path[0] = 0;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    struct timeval patience = {.tv_sec = 1};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    ssize_t sent = sendto(fd, message, size, MSG_NOSIGNAL, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + count));
+    int failed = sent < 0 ? -errno : 0;
+    close(fd);
+    return failed;
 }
 
 int clinux_own(const char *path, unsigned group, unsigned mode) {

@@ -23,6 +23,8 @@ int clinux_bind_ip(int fd, const char *host, uint16_t port, int is_ipv6, int is_
 /// Binds a socket to a new file at `path`, which nobody but its owner may use yet.
 int clinux_bind_unix(int fd, const char *path);
 int clinux_connect_unix(int fd, const char *path);
+/// Sends a datagram to a Unix socket, by its path or by `@` and its abstract name; waits a second at most.
+int clinux_notify(const char *place, const void *message, size_t size);
 /// Sets the owning group (none: (unsigned)-1) and the mode of `path`.
 int clinux_own(const char *path, unsigned group, unsigned mode);
 /// The number of a group, or -ENOENT.
