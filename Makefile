@@ -12,8 +12,9 @@ SOAK ?= 3600
 # Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libisal-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
 APT_TESTS := python3-venv openssl logrotate valgrind binutils bsdutils rsyslog rsyslog-openssl socat systemd libglib2.0-0 tmux prometheus chromium
+APT_DEB := debhelper dpkg-dev python3
 
-.PHONY: deps deps-build build demo test test-swift test-threads test-fuzz test-interop soak bench curves fleet format lint proto clean
+.PHONY: deps deps-build build deb demo test test-swift test-threads test-fuzz test-interop soak bench curves fleet format lint proto clean
 
 deps: deps-build .venv/installed .peers/usr/bin/loggen
 
@@ -34,6 +35,11 @@ deps-build:
 
 build: deps-build
 	$(BUILD) --product penstock
+
+# The Debian package, with Swift's runtime linked in: .build-deb/penstock_VERSION_ARCHITECTURE.deb.
+deb: deps-build
+	@packaging/apt-install $(APT_DEB)
+	packaging/make-deb
 
 # The embedded Kinesis, the agent and a program that writes a log, with live figures; ends by comparing.
 demo: build
@@ -99,4 +105,4 @@ proto:
 	cd Sources/C/Aggregate && protoc-c --c_out=. aggregate.proto && mv aggregate.pb-c.h include/
 
 clean:
-	rm -rf .build .build-threads .build-fuzz .venv .peers
+	rm -rf .build .build-threads .build-fuzz .build-deb .venv .peers

@@ -363,6 +363,16 @@ import Testing
                 Issue.record("\(error.faults.map(\.description))")
             }
         }
+        let additions = try FileManager.default.contentsOfDirectory(atPath: root.appending(path: "examples/conf.d").path)
+        for file in additions {
+            let text = Array(try Data(contentsOf: root.appending(path: "examples/conf.d/\(file)")))
+            let addition = Configuration.Addition(file: file, text: text)
+            let main = Array(Self.smallest.utf8)
+            do { _ = try Configuration(text: main, file: "p", additions: [addition], environment: Self.anything) } catch {
+                Issue.record("\(error.faults.map(\.description))")
+            }
+        }
+        #expect(!additions.isEmpty)
         // Its commented keys are keys, with the values that hold without them.
         let path = root.appending(path: "penstock.toml")
         let text = try String(contentsOf: path, encoding: .utf8)
