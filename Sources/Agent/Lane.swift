@@ -688,6 +688,7 @@ struct Lane: ~Copyable {
     private mutating func report() {
         counters.lane.bytesQueued.set(staging?.batcher.bytes ?? 0)
         counters.lane.inFlight.set(caller.inFlight)
+        if let sealed = staging?.takeSealed(), sealed > 0 { counters.lane.aggregates.add(sealed) }
         guard control.inquiry.isOpen else { return }
         let report = self.report(.now)
         control.inquiry.answer { report }

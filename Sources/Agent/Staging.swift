@@ -6,6 +6,8 @@ import Kinesis
 /// What is arranged by the shard map: aggregates that are being filled, and those that wait for a call.
 final class Staging {
     private(set) var aggregator: Aggregator
+    /// Kinesis records that aggregators before this one have sealed and nobody has counted.
+    private var sealed = 0
     var batcher: Batcher
     private let pool: BufferPool
     private var output: Configuration.Output
@@ -74,6 +76,12 @@ final class Staging {
 
     func sealLargest(_ bytes: Int) { aggregator.sealLargest(bytes, into: &batcher) }
 
+    /// How many Kinesis records were sealed since the last call.
+    func takeSealed() -> Int {
+        defer { sealed = 0 }
+        return sealed + aggregator.takeSealed()
+    }
+
     // MARK: the map
 
     /// Goes over to another map, or other settings: what is open or waiting is arranged anew.
@@ -96,6 +104,7 @@ final class Staging {
             batcher = Batcher(Self.limits(output), map: map, now: now)
         }
         self.output = output
+        sealed += aggregator.takeSealed()
         aggregator = Self.aggregator(map, output, pool, seed)
         return place(waiting)
     }

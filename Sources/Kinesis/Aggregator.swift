@@ -59,6 +59,8 @@ public struct Aggregator: ~Copyable {
     private var current = 0
     private var open: OpenShards
 
+    /// Kinesis records sealed since the last `takeSealed`.
+    private var sealed = 0
     /// User records and bytes taken in since the last `takeCounts`.
     private var records = 0
     private var bytes = 0
@@ -408,6 +410,7 @@ public struct Aggregator: ~Copyable {
 
     private mutating func seal(_ shard: Int, _ batcher: inout Batcher) {
         guard let aggregate = writers[shard].seal() else { return }
+        sealed += 1
         open.remove(shard)
         batcher.add(aggregate, to: shard)
     }
@@ -440,6 +443,12 @@ public struct Aggregator: ~Copyable {
     /// The receipt of the oldest record in an open aggregate.
     public var oldestReceipt: Instant? {
         open.oldest.map { writers[$0].firstReceipt! }
+    }
+
+    /// How many Kinesis records were sealed since the last call.
+    public mutating func takeSealed() -> Int {
+        defer { sealed = 0 }
+        return sealed
     }
 
     /// User records, their bytes, lines that were too long, and records without the key they are placed by, since the last

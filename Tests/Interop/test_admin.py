@@ -122,6 +122,7 @@ def test_what_it_says_is_what_was_sent(start_local, admin, logs, chance):
     shards = status["shards"]
     assert len(shards) == metrics["penstock_shards", "logs"] == 4 and status["shards_left_out"] == 0
     assert sum(shard["records"] for shard in shards) == status["output"]["aggregates_delivered"] > 0
+    assert status["output"]["aggregates"] == status["output"]["aggregates_delivered"]
     assert sum(shard["throttled"] + shard["failed"] for shard in shards) == 0
     latency = status["latency"]["delivery_seconds"]
     assert latency["count"] == status["output"]["aggregates_delivered"] == metrics["penstock_delivery_seconds_count",]

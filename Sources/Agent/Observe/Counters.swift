@@ -37,6 +37,8 @@ public struct LaneCounters: ~Copyable, Sendable {
     /// User records taken out of the rings, and their bytes.
     public let records = Atomic<Int>(0)
     public let bytes = Atomic<Int>(0)
+    /// Kinesis records sealed: aggregates and single records.
+    public let aggregates = Atomic<Int>(0)
     public let calls = Atomic<Int>(0)
     /// User records and bytes that Kinesis has acknowledged.
     public let recordsDelivered = Atomic<Int>(0)
@@ -80,6 +82,7 @@ public struct LaneCounters: ~Copyable, Sendable {
         [
             Figure("records", records.now, "User records taken in."),
             Figure("bytes", bytes.now, "Bytes of user records taken in."),
+            Figure("aggregates", aggregates.now, "Kinesis records sealed."),
             Figure("calls", calls.now, "PutRecords calls started."),
             Figure("records_delivered", metric: "delivered_records", recordsDelivered.now, "User records delivered."),
             Figure(
