@@ -580,6 +580,20 @@ def test_a_real_agent_is_shown(look, make_agent, local_kinesis, stream, logs, tm
     with urllib.request.urlopen(url, timeout=5) as answer:
         assert answer.read() == PAGE.read_bytes(), "the page of the checkout: build the binary anew"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+    def shape(value, path="$"):
+        if isinstance(value, dict):
+            return {path} | {each for name, inner in value.items() for each in shape(inner, f"{path}.{name}")}
+        return {path} | {each for inner in value for each in shape(inner, f"{path}[]")} if isinstance(value, list) else {path}
+
+    def status():
+        with urllib.request.urlopen(url + "status", timeout=5) as answer:
+            document = json.load(answer)
+        return document if document["inputs"][0]["delivered"]["records"] >= 5000 and document["shards"] else None
+
+    told = shape(until(status, 10, "5,000 records in /status"))
+    missing = {each for each in shape(Story().document()) - told if not each.startswith(("$.log[]", "$.output.errors[]"))}
+    assert missing == set(), "the stories are made up of what an agent tells"
     for scheme, width in [("light", 1280), ("dark", 1280), ("light", 360)]:
         sheet = look(url, width=width, color_scheme=scheme)
         sheet.wait_for_headline("Delivering")
