@@ -31,10 +31,15 @@ struct Explain: ParsableCommand {
             print("IAM policy, for \(policy.holder):")
             print(policy.document.indented(by: "  ") + "\n")
         }
-        if explanation.policies.isEmpty { print("IAM policy: none, for the embedded Kinesis\n") }
+        print(
+            explanation.policies.isEmpty
+                ? "IAM policy: none, for the embedded Kinesis\n"
+                : "where the stream is encrypted with a key of your own: kms:GenerateDataKey on that key, too\n"
+        )
         print("endpoints:")
         for endpoint in explanation.endpoints { print("  \(endpoint.url)  \(endpoint.purpose)") }
         print("\nshards: \(Self.text(explanation.shards))\n")
+        if let fault = explanation.stateFault { print("what is delivered cannot be told: \(fault)\n") }
         for input in explanation.inputs { show(input) }
         print("memory:")
         for (use, bytes) in explanation.memory { print("  \(Units.text(bytes: bytes)) for \(use)") }

@@ -14,7 +14,7 @@ struct Migrate: ParsableCommand {
             """
     )
 
-    @Argument(help: "agent.json, and the files of agent.d, of which the flows are read.")
+    @Argument(help: "agent.json, and further files with flows; default: those in agent.d beside it.")
     var files = ["/etc/aws-kinesis/agent.json"]
 
     @Option(name: .shortAndLong, help: "The file to write; default: standard output.")
@@ -52,7 +52,7 @@ struct Migrate: ParsableCommand {
 
     private func translated() throws -> Migration {
         var texts: [(name: String, text: [UInt8])] = []
-        for file in files {
+        for file in files + (files.count == 1 ? Self.flows(beside: files[0]) : []) {
             do { texts.append((file, try Folder.read(file, limit: 4 << 20))) } catch {
                 StandardError.write("penstock: \(file): cannot be read: \(error.reason)\n")
                 throw Exit.noInput
@@ -62,6 +62,13 @@ struct Migrate: ParsableCommand {
             StandardError.write("penstock: \(error)\n")
             throw Exit.badData
         }
+    }
+
+    /// The files of agent.d, which the Kinesis Agent reads as well.
+    private static func flows(beside file: String) -> [String] {
+        let folder = Folder.joined(Folder.parent(of: file), "agent.d")
+        let paths = ((try? Folder.entries(of: folder)) ?? []).map { Folder.joined(folder, $0.name) }.sorted()
+        return paths.filter { (try? FileStatus(of: $0))?.kind == .regular }
     }
 
     private func write(_ configurations: [Migration.StreamConfiguration], to output: String, named: Bool) throws {

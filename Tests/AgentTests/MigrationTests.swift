@@ -1,5 +1,6 @@
 import Agent
 import Kinesis
+import Platform
 import Seeded
 import Testing
 
@@ -199,6 +200,7 @@ import Testing
         let read = try migration.configurations.map { try Self.read($0.toml) }
         #expect(read.map { $0.outputs[0].stream } == [.name("one"), .name("two")])
         #expect(read.map(\.agent.stateDirectory) == ["/var/lib/penstock/stream-one", "/var/lib/penstock/stream-two"])
+        #expect(read.map(\.agent.admin?.port) == [9600, 9601])
         #expect(read[0].inputs.map(\.name) == ["x", "x-2"] && read[1].inputs.map(\.paths) == [["/a/x.log"]])
         #expect(read[0].outputs[0].linger == .seconds(2) && read[1].outputs[0].linger == .milliseconds(100))
         #expect(Self.open(migration) == ["flows[3].deliveryStream"])

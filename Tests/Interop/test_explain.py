@@ -1,11 +1,12 @@
 """`penstock explain`: what it says is held against what the agent then does."""
 
 import json
+import re
 
 import boto3
 import oracle
 import pytest
-from conftest import environment
+from conftest import ROOT, environment
 
 OPERATIONS = [
     "CreateStream", "DeleteStream", "ListStreams", "DescribeStream", "DescribeStreamSummary", "ListShards", "SplitShard",
@@ -141,6 +142,17 @@ def test_inputs_tell_what_is_there_and_what_is_not_delivered_yet(penstock, start
     assert app()["undelivered"] == grown + (logs / "new.log").stat().st_size
 
 
+def test_a_state_that_cannot_be_read_is_told(penstock, make_agent, logs):
+    (logs / "a.log").write_text("a line\n")
+    agent = make_agent(logs / "*.log", "http://127.0.0.1:1", "logs")
+    assert "stateNotReadable" not in explained(penstock, agent, "--offline")
+    agent.state.mkdir()
+    (agent.state / "checkpoints").write_text("penstock-checkpoints 99 0\n")
+    assert "newer penstock (version 99)" in explained(penstock, agent, "--offline")["stateNotReadable"]
+    text = penstock("explain", "--offline", "--config", agent.config).stdout
+    assert b"what is delivered cannot be told: " in text
+
+
 def test_of_very_many_files_those_furthest_behind_are_shown(penstock, make_agent, logs, figure):
     for number in range(3_000):
         (logs / f"{number}.log").write_bytes(b"x" * (number % 1_000) + b"\n")
@@ -188,3 +200,26 @@ def test_no_secret_is_shown(penstock, make_agent, logs):
 def test_a_bad_configuration_ends_with_78(penstock, tmp_path):
     (tmp_path / "p.toml").write_text("[agent]\n")
     assert penstock("explain", "--config", tmp_path / "p.toml").returncode == 78
+
+
+def test_every_documented_key_is_explained_and_no_other(penstock, tmp_path):
+    shipped = (ROOT / "config" / "penstock.toml").read_text()
+    documented, table = set(), ""
+    for line in shipped.splitlines():
+        if found := re.match(r"(?:# )?\[([a-z.]+)\]", line):
+            table = found[1]
+        elif (found := re.match(r"(?:# )?([a-z_]+) = ", line)) and found[1] != "type":
+            documented.add(f"{table}.{found[1]}")
+    config = tmp_path / "penstock.toml"
+    # With the input of syslog, too.
+    config.write_text(re.sub(r"(?m)^# (\[inputs.syslog\]|type = \"syslog\"|listen = )", r"\1", shipped))
+    result = penstock("explain", "--offline", "--json", "--config", config)
+    assert result.returncode == 0, result.stderr
+    keys = json.loads(result.stdout)["keys"]
+    # spool.max_size is a part of spool.
+    assert {re.sub(r"(spool|dead_letters)\..*", r"\1", key["key"]) for key in keys} == documented
+    assert all(key["meaning"] and key["value"] for key in keys)
+    changed = {key["key"] for key in keys if not key["default"]} - {"outputs.stream.ca_file"}
+    assert changed == {
+        "inputs.app.paths", "inputs.syslog.listen", "outputs.stream.stream", "outputs.stream.region",
+    }

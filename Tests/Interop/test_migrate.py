@@ -185,6 +185,21 @@ def test_a_file_for_each_stream_is_written_or_the_one_that_is_named(migrate, tmp
     assert (tmp_path / "out.one.toml").exists()
 
 
+def test_the_flows_of_agent_d_are_read_as_well(migrate, penstock, tmp_path):
+    (tmp_path / "agent.d" / "old").mkdir(parents=True)
+    for name in ("b.json", "a.json"):
+        (tmp_path / "agent.d" / name).write_text(
+            json.dumps({"flows": [{"filePattern": f"/tmp/{name}.log", "kinesisStream": "one"}]})
+        )
+    main = {"flows": [{"filePattern": "/tmp/main.log", "kinesisStream": "one"}]}
+    result = migrate(main)
+    assert result.returncode == 0, result.stderr
+    assert re.findall(rb'paths = \["(.*)"\]', result.stdout) == [b"/tmp/main.log", b"/tmp/a.json.log", b"/tmp/b.json.log"]
+    # Who names files means those.
+    result = migrate(main, tmp_path / "agent.d" / "b.json")
+    assert re.findall(rb'paths = \["(.*)"\]', result.stdout) == [b"/tmp/main.log", b"/tmp/b.json.log"]
+
+
 def test_what_cannot_be_read_is_told_with_its_place(migrate, penstock, tmp_path):
     result = migrate('{\n  // flows\n  "flows": [\n    {"filePattern": "/x",}\n  ]\n}\n')
     assert result.returncode == 65 and f"{tmp_path}/agent.json:4:26: ".encode() in result.stderr, result.stderr

@@ -7,6 +7,8 @@ public struct Explanation: Sendable {
     public let endpoints: [CalledEndpoint]
     public let shards: ShardSurvey
     public let inputs: [InputSurvey]
+    /// Why it is not known what is delivered; nil: it is, or no agent has run yet.
+    public let stateFault: String?
     /// Bytes of `memory_limit`, by what they are for.
     public let memory: [(use: String, bytes: Int)]
     public let keys: [KeyMeaning]
@@ -22,7 +24,11 @@ public struct Explanation: Sendable {
         policies = AccessPolicy.all(of: configuration)
         endpoints = CalledEndpoint.all(of: output, environment)
         shards = asks ? ShardSurvey.ask(output) : .notAsked("--offline")
-        let state = (try? FileReport(stateDirectory: configuration.agent.stateDirectory))?.files ?? []
+        var (state, stateFault): ([FileReport.File], String?) = ([], nil)
+        do { state = try FileReport(stateDirectory: configuration.agent.stateDirectory).files } catch {
+            if case .unreadable(let reason) = error { stateFault = reason }
+        }
+        self.stateFault = stateFault
         inputs = configuration.inputs.map { input in
             InputSurvey(input, isActive: active.contains { $0.name == input.name }, state: state)
         }
@@ -46,7 +52,7 @@ public struct Explanation: Sendable {
                 }
             ),
             "shards": shards.value,
-            "inputs": .list(inputs.map(\.value)),
+            "inputs": .list(inputs.map(\.value)), "stateNotReadable": stateFault.map { .text($0) },
             "memory": .list(memory.map { .object(["use": .text($0.use), "bytes": .integer(Int64($0.bytes))]) }),
             "keys": .list(
                 keys.map {

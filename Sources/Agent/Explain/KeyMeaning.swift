@@ -1,4 +1,5 @@
 import Kinesis
+import Platform
 
 /// A key of the configuration: what it is set to, and what that means or costs.
 public struct KeyMeaning: Equatable, Sendable {
@@ -67,6 +68,20 @@ private struct KeyList {
             "a descriptor each; the others are opened when they change"
         )
         add(
+            "admin",
+            agent.admin,
+            default: usual.admin,
+            { Self.quoted($0?.description ?? "") },
+            agent.admin == nil ? "nothing listens" : "the status page and /metrics; beyond loopback it takes a token"
+        )
+        add(
+            "admin_token_file",
+            agent.adminTokenFile,
+            default: usual.adminTokenFile,
+            Self.quoted,
+            agent.adminTokenFile.isEmpty ? "who asks needs no word" : "who asks must know the word in it"
+        )
+        add(
             "log_level",
             agent.logLevel.rawValue,
             default: usual.logLevel.rawValue,
@@ -131,7 +146,7 @@ private struct KeyList {
             default: usual.multilineStart,
             Self.quoted,
             input.multilineStart.isEmpty
-                ? "a line is a record" : "tried at each line: some tenths of a microsecond each"
+                ? "a line is a record" : "tried at each line"
         )
         add(
             "multiline_timeout",
@@ -180,7 +195,7 @@ private struct KeyList {
             socket.receiveBuffer,
             default: usual.receiveBuffer,
             Self.size,
-            "of the kernel's memory for each of \(sockets) sockets of datagrams; above net.core.rmem_max it takes CAP_NET_ADMIN"
+            "of the kernel's memory for each socket of datagrams (\(sockets)); above net.core.rmem_max it takes CAP_NET_ADMIN"
         )
         add("readers", socket.readers, default: usual.readers, Self.plain, "threads, and rings, for each UDP address")
         add(
@@ -360,7 +375,7 @@ private struct KeyList {
         )
         let compression =
             switch output.compression {
-            case .none: "none"
+            case .none: "what was read is what is sent"
             case .gzip: "about 1 ns for each byte; access logs come to 13 % and JSON lines to 24 % of their size"
             case .gzipRecord: "about 5 µs a record; pays from a few hundred bytes a record on"
             }

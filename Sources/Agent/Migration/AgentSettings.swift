@@ -148,7 +148,7 @@ struct AgentSettings {
         if try file.bool("cloudwatch.emitMetrics") ?? true {
             note(
                 "cloudwatch.emitMetrics",
-                "has no equal: nothing is sent to CloudWatch; alarms on what the Kinesis Agent sends there (the namespace "
+                "has no equal: metrics are at /metrics of admin, for Prometheus, and not sent to CloudWatch; alarms on what the Kinesis Agent sends there (the namespace "
                     + "AWSKinesisAgent) will have no data"
             )
         }

@@ -47,11 +47,12 @@ public struct Migration: Sendable {
         }
         let settings = try AgentSettings(main, hasFirehose: flows.contains { $0.deliveryStream != nil })
         remarks += settings.remarks
-        let streams = flows.compactMap(\.stream)
-        for stream in streams.uniqued {
+        let streams = flows.compactMap(\.stream).uniqued
+        for (number, stream) in streams.enumerated() {
             var writer = StreamWriter(
                 stream: stream,
-                isOnly: streams.uniqued.count == 1,
+                number: number,
+                of: streams.count,
                 source: files.map(\.name).joined(separator: ", "),
                 settings: settings
             )
@@ -65,13 +66,13 @@ public struct Migration: Sendable {
                 remarks.append(Remark(file: main.name, key: key, message: message, isOpen: false))
             }
         }
-        if streams.uniqued.count > 1 {
+        if streams.count > 1 {
             remarks.append(
                 Remark(
                     file: main.name,
                     key: "flows",
-                    message: "they deliver to \(streams.uniqued.count) streams, which takes as many agents: each has a "
-                        + "configuration and a state_dir of its own",
+                    message: "they deliver to \(streams.count) streams, which takes as many agents: each has a "
+                        + "configuration, a state_dir and an admin port of its own",
                     isOpen: false
                 )
             )

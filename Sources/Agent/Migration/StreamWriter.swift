@@ -1,16 +1,20 @@
+import Platform
+
 /// Writes the configuration of an agent that delivers to one stream.
 struct StreamWriter {
     let stream: String
-    /// Whether all flows deliver to it.
-    let isOnly: Bool
+    /// Which of the streams it is, and of how many.
+    let number: Int
+    let count: Int
     /// What it was made of.
     let source: String
     let settings: AgentSettings
 
     private var toml = TOMLText()
 
-    init(stream: String, isOnly: Bool, source: String, settings: AgentSettings) {
-        (self.stream, self.isOnly, self.source, self.settings) = (stream, isOnly, source, settings)
+    init(stream: String, number: Int, of count: Int, source: String, settings: AgentSettings) {
+        (self.stream, self.number, self.count) = (stream, number, count)
+        (self.source, self.settings) = (source, settings)
     }
 
     /// - Parameter flows: those that deliver to the stream.
@@ -77,11 +81,17 @@ struct StreamWriter {
     private mutating func writeAgent() {
         comment(settings.remarks)
         toml.table("agent")
-        if isOnly {
-            toml.add("state_dir", Configuration.Agent().stateDirectory)
+        let usual = Configuration.Agent()
+        if count == 1 {
+            toml.add("state_dir", usual.stateDirectory)
         } else {
-            toml.comment("One for each agent; each takes up to memory_limit, too.")
-            toml.add("state_dir", "\(Configuration.Agent().stateDirectory)/stream-\(stream)")
+            toml.comment("Each agent has its own; each takes up to memory_limit, too.")
+            toml.add("state_dir", "\(usual.stateDirectory)/stream-\(stream)")
+            if let admin = usual.admin {
+                // From the usual port on.
+                let port = Int(admin.port) + number
+                toml.add("admin", port <= Int(UInt16.max) ? "\(admin.host):\(port)" : "")
+            }
         }
         if let timeout = settings.shutdownTimeout { toml.add("shutdown_timeout", Units.text(duration: timeout)) }
         toml.blank()
