@@ -186,12 +186,38 @@ def test_endpoints_are_those_of_the_region_and_of_whoever_has_the_key(penstock, 
     assert "quitesecret" not in json.dumps(value)
 
 
+@pytest.mark.parametrize(
+    "profile, services",
+    [
+        ("aws_access_key_id = quitesecret\naws_secret_access_key = quitesecret", []),
+        ("credential_process = /bin/quitesecret", []),
+        ("role_arn = arn:aws:iam::1:role/a\nsource_profile = other", ["https://sts.eu-west-1.amazonaws.com"]),
+        (
+            "role_arn = arn:aws:iam::1:role/a\ncredential_source = Ec2InstanceMetadata",
+            ["http://169.254.169.254", "https://sts.eu-west-1.amazonaws.com"],
+        ),
+        ("region = eu-west-1", ["http://169.254.169.254"]),
+    ],
+)
+def test_endpoints_follow_the_profile(penstock, make_agent, logs, tmp_path, profile, services):
+    key = "aws_access_key_id = quitesecret\naws_secret_access_key = quitesecret"
+    (tmp_path / "config").write_text(f"[profile mine]\n{profile}\n[profile other]\n{key}\n")
+    agent = make_agent(logs / "*.log", None, "s", region="eu-west-1", profile="mine")
+    env = environment(AWS_CONFIG_FILE=str(tmp_path / "config"), HTTPS_PROXY="http://me:quitesecret@127.0.0.1:2")
+    value = explained(penstock, agent, "--offline", env=env)
+    assert [each["url"] for each in value["endpoints"]] == [
+        "https://kinesis.eu-west-1.amazonaws.com", "http://127.0.0.1:2", *services,
+    ]
+    assert "quitesecret" not in json.dumps(value)
+
+
 def test_no_secret_is_shown(penstock, make_agent, logs):
     agent = make_agent(logs / "*.log", None, "s", region="eu-west-1", proxy="http://me:quitesecret@127.0.0.1:1")
     agent.output |= {"role_arn": "arn:aws:iam::1:role/a", "external_id": "quitesecret"}
     env = environment(AWS_SECRET_ACCESS_KEY="quitesecret", AWS_SESSION_TOKEN="quitesecret")
     value = explained(penstock, agent, "--offline", env=env)
     keys = {key["key"]: key for key in value["keys"]}
+    assert "http://127.0.0.1:1" in [each["url"] for each in value["endpoints"]]
     assert keys["outputs.stream.proxy"]["value"] == "set, not shown" and not keys["outputs.stream.proxy"]["default"]
     for result in (penstock("explain", "--config", agent.config, env=env), penstock("explain", "--json", "--config", agent.config, env=env)):
         assert result.returncode == 0 and b"quitesecret" not in result.stdout + result.stderr

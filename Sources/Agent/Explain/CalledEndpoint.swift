@@ -21,12 +21,28 @@ public struct CalledEndpoint: Equatable, Sendable {
             all.append(.init(service: "kinesis", url: endpoint.url, purpose: "records"))
             all.append(.init(service: "kinesis", url: endpoint.controlURL, purpose: "shards"))
         }
+        if let proxy = proxy(of: output, environment) {
+            all.append(.init(service: "proxy", url: proxy, purpose: "through it go Kinesis and STS, but for NO_PROXY"))
+        }
         let trail = CredentialTrail(output, environment)
         for call in trail.calls + (output.roleARN.isEmpty ? [] : [trail.tokenService("to take on \(output.roleARN)")])
         where !all.contains(call) {
             all.append(call)
         }
         return all
+    }
+}
+
+extension CalledEndpoint {
+    /// Through what calls go, as curl finds it; without user and password.
+    private static func proxy(of output: Configuration.Output, _ environment: (String) -> String?) -> String? {
+        let names = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+        let isOfEnvironment = KinesisEndpoint(output).url.hasPrefix("https://")
+        let usual = isOfEnvironment ? names.lazy.compactMap(environment).first { !$0.isEmpty } : nil
+        guard let proxy = output.proxy.isEmpty ? usual : output.proxy else { return nil }
+        let start = proxy.firstRange(of: "://")?.upperBound ?? proxy.startIndex
+        let host = proxy[start...].lastIndex(of: "@").map { proxy.index(after: $0) } ?? start
+        return "\(start == proxy.startIndex ? "http://" : proxy[..<start])\(proxy[host...])"
     }
 }
 

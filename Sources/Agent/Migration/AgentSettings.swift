@@ -53,6 +53,11 @@ struct AgentSettings {
             "what the Kinesis Agent has sent is not known here: start Penstock first and stop the Kinesis Agent then, so that a "
                 + "few lines come twice and none is missed; where a file is read from its beginning, all of it comes again"
         )
+        note(
+            "environment",
+            "what the Kinesis Agent is given beside this file, as in /etc/sysconfig/aws-kinesis-agent, is not read: keys and region "
+                + "set there belong into Penstock's environment"
+        )
         for key in file.keys {
             switch key {
             case "firehose.endpoint": note(key, "has no equal: Penstock delivers to Kinesis Data Streams alone")
@@ -88,8 +93,8 @@ struct AgentSettings {
             if region == nil {
                 note(
                     "kinesis.endpoint",
-                    "none is set, so the Kinesis Agent goes to \(Self.usualRegion), and so does this; correct region if it was "
-                        + "told another by its environment (AWS_REGION in /etc/sysconfig/aws-kinesis-agent)"
+                    "none is set, so the Kinesis Agent goes to \(Self.usualRegion), and so does this; correct region if its "
+                        + "environment tells it another"
                 )
             }
             place = [("region", region ?? Self.usualRegion)]
