@@ -10,6 +10,8 @@ struct ServiceReport {
     private let log: Logger
     private var watchdog: Watchdog?
     private var status = ""
+    /// Stands in the status until another configuration is taken on.
+    private var refusal: String?
     private var isReloading = false
     private var isStopping = false
     private var isSilent = false
@@ -25,6 +27,8 @@ struct ServiceReport {
         manager.tell(.ready, .status(status))
     }
 
+    private var line: String { refusal.map { "\($0); \(agent.summary)" } ?? agent.summary }
+
     /// How long there is nothing to report, unless something happens; nil: for ever.
     var pause: Duration? { watchdog.map { max(.zero, $0.due - .now) } }
 
@@ -37,7 +41,8 @@ struct ServiceReport {
     /// It was refused, the old one stays.
     mutating func refused(faults: Int) {
         isReloading = false
-        status = "a configuration with \(faults == 1 ? "a fault" : "\(faults) faults") is refused, the old one stays"
+        refusal = "a configuration with \(faults == 1 ? "a fault" : "\(faults) faults") is refused, the old one stays"
+        status = line
         manager.tell(.ready, .status(status))
     }
 
@@ -51,8 +56,8 @@ struct ServiceReport {
     mutating func turn() {
         agent.reloaded.wake()
         if isReloading, !agent.isReloading {
-            isReloading = false
-            status = agent.summary
+            (isReloading, refusal) = (false, nil)
+            status = line
             manager.tell(.ready, .status(status))
         }
         // How long a stop may take is a bound of its own, and threads that have ended answer nothing.
@@ -77,7 +82,7 @@ struct ServiceReport {
     }
 
     private mutating func reportStatus() {
-        let now = agent.summary
+        let now = line
         guard now != status, !isStopping else { return }
         status = now
         manager.tell(.status(now))

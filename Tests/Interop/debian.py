@@ -1,5 +1,6 @@
 """A clean Debian in a folder, by debootstrap, and the agent that was installed there."""
 
+import functools
 import os
 import pathlib
 import re
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from conftest import KEYS
+from conftest import KEYS, ROOT
 
 # There and here: chroot is in sbin.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -23,6 +24,22 @@ def run(*words, timeout=120, check=True, **options):
     )
     assert not check or result.returncode == 0, f"{words} ended with {result.returncode}:\n{result.stdout}"
     return result.stdout
+
+
+@functools.cache
+def built():
+    """The package: PENSTOCK_DEB's, else what `make deb` builds."""
+    if path := os.environ.get("PENSTOCK_DEB"):
+        return pathlib.Path(path)
+    run("make", "-C", ROOT, "deb", timeout=600)
+    [path] = (ROOT / ".build-deb").glob("penstock_*.deb")
+    return path
+
+
+def debootstrap(folder, *packages):
+    """Makes a minimal Debian of this machine's release, with some packages, from the mirror that this machine uses."""
+    url, release = mirror()
+    run("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", release, folder, url, timeout=300)
 
 
 class Debian:

@@ -71,7 +71,7 @@ def test_ready_reloading_and_stopping_are_told_in_their_order(manager, local_kin
     run.process.send_signal(signal.SIGHUP)
     _, count = manager.wait_for("RELOADING", count)
     ready, count = manager.wait_for("READY", count)
-    assert ready["STATUS"] == "a configuration with 2 faults is refused, the old one stays"
+    assert ready["STATUS"] == "a configuration with 2 faults is refused, the old one stays; 0 records delivered"
 
     assert run.terminate() == 0, run.log
     stopping, count = manager.wait_for("STOPPING", count)
