@@ -21,7 +21,23 @@ public final class Expression {
     private static let mostAttempts: UInt32 = 100_000
     private static let mostMemory: UInt32 = 1024
 
-    public init(_ text: String) throws(Fault) {
+    public convenience init(_ text: String) throws(Fault) {
+        try self.init(text, isCompiled: !Self.hasNegatedEscape(text) || Self.isCompilerSound)
+    }
+
+    /// `\S`, `\W` or `\D`.
+    private static func hasNegatedEscape(_ text: String) -> Bool {
+        zip(text.utf8, text.utf8.dropFirst()).contains { $0 == UInt8(ascii: "\\") && "SWD".utf8.contains($1) }
+    }
+
+    /// Whether machine code finds what the interpreter finds: that of PCRE2 10.42, which is Debian 12's, never finds a `\S`
+    /// in a letter beyond ASCII where bytes need not be UTF-8.
+    private static let isCompilerSound: Bool = {
+        let letter: [UInt8] = [0xc3, 0x89]
+        return (try? Expression("^\\S", isCompiled: true))?.find(in: letter.span) == .matches
+    }()
+
+    private init(_ text: String, isCompiled: Bool) throws(Fault) {
         var (error, offset): (Int32, Int) = (0, 0)
         let bytes = Array(text.utf8)
         let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_MATCH_INVALID_UTF) | UInt32(PCRE2_NEVER_BACKSLASH_C)
@@ -32,7 +48,7 @@ public final class Expression {
         }
         unsafe self.code = code
         // Without it the interpreter matches.
-        unsafe _ = pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE))
+        if isCompiled { unsafe _ = pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE)) }
         unsafe match = pcre2_match_data_create_8(1, nil)
         unsafe context = pcre2_match_context_create_8(nil)
         unsafe _ = pcre2_set_match_limit_8(context, Self.mostAttempts)

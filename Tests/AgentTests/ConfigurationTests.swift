@@ -363,12 +363,15 @@ import Testing
                 Issue.record("\(error.faults.map(\.description))")
             }
         }
-        let additions = try FileManager.default.contentsOfDirectory(atPath: root.appending(path: "examples/conf.d").path)
+        let folder = root.appending(path: "examples/conf.d")
+        let additions = try FileManager.default.contentsOfDirectory(atPath: folder.path)
         for file in additions {
-            let text = Array(try Data(contentsOf: root.appending(path: "examples/conf.d/\(file)")))
+            let text = Array(try Data(contentsOf: folder.appending(path: file)))
             let addition = Configuration.Addition(file: file, text: text)
             let main = Array(Self.smallest.utf8)
-            do { _ = try Configuration(text: main, file: "p", additions: [addition], environment: Self.anything) } catch {
+            do {
+                _ = try Configuration(text: main, file: "p", additions: [addition], environment: Self.anything)
+            } catch {
                 Issue.record("\(error.faults.map(\.description))")
             }
         }

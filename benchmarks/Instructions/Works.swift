@@ -162,11 +162,9 @@ private func keyed(_ rounds: Int) -> Int {
 
 /// 100-byte records under one key, into aggregates that owe their checksums.
 private func packed(_ rounds: Int) -> Int {
-    var packing = Packing(.key, shards: 1)
     let block = (0..<1000).flatMap { _ in [100, 0, 0, 0] + [UInt8](repeating: 120, count: 100) }
     let key = RecordKey(partitionKey: Array("device".utf8), MD5())
-    var (records, position) = (0, UInt64(0))
-    for _ in 0..<rounds {
+    return packed(rounds, Packing(.key, shards: 1)) { packing, position in
         packing.aggregator.take(
             records: block.span,
             under: key,
@@ -175,19 +173,13 @@ private func packed(_ rounds: Int) -> Int {
             receipt: start,
             into: &packing.batcher
         )
-        position += 100_000
-        records += packing.aggregator.takeCounts().records
-        _ = packing.batcher.takeAll()
     }
-    return records
 }
 
 /// The same under 1,000 keys.
 private func packedByKey(_ rounds: Int) -> Int {
-    var packing = Packing(.key, shards: 64)
     let block = keyedBlock()
-    var (records, position) = (0, UInt64(0))
-    for _ in 0..<rounds {
+    return packed(rounds, Packing(.key, shards: 64)) { packing, position in
         packing.aggregator.take(
             keyed: block.span,
             source: 1,
@@ -195,6 +187,13 @@ private func packedByKey(_ rounds: Int) -> Int {
             receipt: start,
             into: &packing.batcher
         )
+    }
+}
+
+private func packed(_ rounds: Int, _ packing: Packing, take: (inout Packing, UInt64) -> Void) -> Int {
+    var (packing, records, position) = (packing, 0, UInt64(0))
+    for _ in 0..<rounds {
+        take(&packing, position)
         position += 100_000
         records += packing.aggregator.takeCounts().records
         _ = packing.batcher.takeAll()
