@@ -72,7 +72,8 @@ public struct Migration: Sendable {
                     file: main.name,
                     key: "flows",
                     message: "they deliver to \(streams.count) streams, which takes as many agents: each has a "
-                        + "configuration, a state_dir and an admin port of its own",
+                        + "configuration, a state_dir and an admin port of its own; inputs in a conf.d beside a configuration are read by "
+                        + "each that lies there: give each a folder of its own if there are some",
                     isOpen: false
                 )
             )
