@@ -114,8 +114,9 @@ def at_load():
             "time": stamp(time.time() - 60 * age), "level": "warning" if age % 3 else "error", "message": "a socket's queue was full",
             "details": f"name=syslog address=udp://0.0.0.0:514 dropped={age}",
         }
-        for age in range(12, 0, -1)
+        for age in range(12, 1, -1)
     ]
+    story.log += 3 * [{"time": stamp(time.time()), "level": "warning", "message": "a line that repeats", "details": ""}]
     return story
 
 
@@ -144,6 +145,7 @@ def test_an_agent_at_load_is_shown_and_axe_finds_nothing_serious(serve, look, tm
     assert sheet.text("#accounts").count("✓ adds up") == 3
     assert sheet.text("#heat").count("%") == 64
     assert sheet.page.locator("#log li").count() == 12
+    assert "a line that repeats (3 times)" in sheet.text("#log li:first-child")
     assert "orders-api.log" in sheet.text("#files")
     assert sheet.overflow() <= 0, "nothing stands out to the right"
     assert sheet.audit() == []
