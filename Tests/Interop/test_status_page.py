@@ -155,6 +155,16 @@ def test_an_agent_at_load_is_shown_and_axe_finds_nothing_serious(serve, look, tm
     assert {path for path, _ in server.seen} == {"/", "/status"}
 
 
+def test_at_no_width_anything_stands_out(serve, look):
+    sheet = look(serve(at_load()).url)
+    sheet.wait_for_rates()
+    for width in (320, 414, 600, 768, 959, 961, 1100, 1280, 1920):
+        sheet.page.set_viewport_size({"width": width, "height": 800})
+        assert sheet.overflow() <= 0, width
+        wide = "[...document.querySelectorAll('.stage, .panel')].filter(each => each.scrollWidth > each.clientWidth + 1).map(each => each.innerText.slice(0, 20))"
+        assert sheet.page.evaluate(wide) == [], width
+
+
 def test_rates_are_what_the_counters_gained(serve, look):
     story = Story(shards=4, records=10_000, size=1000)
     sheet = look(serve(story).url)
@@ -561,7 +571,7 @@ def test_half_an_hour_of_answers_leaves_no_more_behind_than_five_minutes(serve, 
 
 
 @pytest.mark.skipif(b"/readyz" not in BINARY.read_bytes(), reason="this binary has no admin server")
-def test_a_real_agent_is_shown(look, make_agent, local_kinesis, stream, logs, tmp_path, figure):
+def test_a_real_agent_is_shown(make_agent, local_kinesis, stream, logs, tmp_path, figure, look):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
