@@ -14,7 +14,7 @@ APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libisal-dev libpcre2-dev libpr
 APT_DEB := debhelper dpkg-dev python3
 APT_TESTS := python3-venv openssl logrotate valgrind binutils bsdutils rsyslog rsyslog-openssl socat systemd libglib2.0-0 tmux prometheus chromium $(APT_DEB) lintian man-db debootstrap
 
-.PHONY: deps deps-build build deb demo test test-swift test-threads test-fuzz test-interop soak bench curves fleet format lint proto clean
+.PHONY: deps deps-build build deb demo test test-swift test-threads test-fuzz test-interop test-boot soak bench curves fleet format lint proto clean
 
 deps: deps-build .venv/installed .peers/usr/bin/loggen
 
@@ -64,6 +64,12 @@ test-fuzz: deps-build
 test-interop: deps
 	$(BUILD) --product penstock
 	.venv/bin/python -m pytest -q Tests/Interop
+
+# The Debian package under the real systemd, in an emulated machine.
+test-boot: deps
+	@packaging/apt-install qemu-system-x86
+	$(BUILD) --product penstock
+	PENSTOCK_BOOT=1 .venv/bin/python -m pytest -q Tests/Interop/test_boot.py
 
 # The oracle, for longer than a test may take.
 soak: deps

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from conftest import KEYS, ROOT
+from conftest import KEYS, ROOT, until
 
 # There and here: chroot is in sbin.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -95,7 +95,8 @@ def configure(debian, url, stream):
 class Agent:
     """The installed agent, as the unit starts it: by its user, with its groups, told to be ready through its socket."""
 
-    def __init__(self, debian):
+    def __init__(self, debian, *files):
+        """Starts it, and waits until its inputs of files have looked: what appears from then on is read from its start."""
         self.debian = debian
         runtime = debian / "run/penstock"
         runtime.mkdir(exist_ok=True)
@@ -115,6 +116,7 @@ class Agent:
             )
         try:
             assert b"READY=1" in self.socket.recv(65536)
+            until(lambda: all(f"input={name} " in self.log.read_text() for name in files), 20, self.log.read_text)
         except BaseException:
             self.process.kill()
             raise AssertionError(f"the agent is not ready:\n{self.log.read_text()}") from None

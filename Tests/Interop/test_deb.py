@@ -196,7 +196,7 @@ def test_files_through_logrotate_and_sockets_are_delivered_once_each_over_a_rest
     agent = None
     try:
         until(lambda: (debian / "dev/log").is_socket(), 10, "rsyslogd")
-        agent = Agent(debian)
+        agent = Agent(debian, "app", "system")
         assert oct((debian / "run/penstock/log.sock").stat().st_mode)[-3:] == "660"
         adm = debian.run("getent", "group", "adm").split(":")[2]
         assert (debian / "run/penstock/log.sock").stat().st_gid == int(adm)
@@ -222,7 +222,7 @@ def test_files_through_logrotate_and_sockets_are_delivered_once_each_over_a_rest
                 app.more(1000), system.more(1000)
                 rotate()
                 app.more(1000), system.more(1000)
-                agent = Agent(debian)
+                agent = Agent(debian, "app", "system")
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_agent, socket.socket(socket.AF_UNIX) as connection:
                 to_agent.connect(str(debian / "run/penstock/log.sock"))
                 connection.connect(str(debian / "run/penstock/stream.sock"))
@@ -270,7 +270,7 @@ def test_an_upgrade_keeps_state_and_configuration_a_removal_too_and_a_purge_noth
 
     def deliver(count):
         """Runs the agent until it has delivered so many lines in all; files are read on, not again."""
-        agent = Agent(debian)
+        agent = Agent(debian, "app")
         append(debian / "var/log/app/app.log", "a line\n" * 100)
         until(lambda: len(list(oracle.user_records(local_kinesis.url, stream))) >= count, 20, agent.log.read_text)
         agent.stop()
