@@ -190,8 +190,8 @@ private func packedByKey(_ rounds: Int) -> Int {
     }
 }
 
-private func packed(_ rounds: Int, _ packing: Packing, take: (inout Packing, UInt64) -> Void) -> Int {
-    var (packing, records, position) = (packing, 0, UInt64(0))
+private func packed(_ rounds: Int, _ packing: consuming Packing, take: (inout Packing, UInt64) -> Void) -> Int {
+    var (records, position) = (0, UInt64(0))
     for _ in 0..<rounds {
         take(&packing, position)
         position += 100_000
