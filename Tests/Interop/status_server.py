@@ -118,7 +118,7 @@ class Story:
                 "name": "stream", "stream": "app-logs", "region": "eu-west-1", "endpoint": "https://kinesis.eu-west-1.amazonaws.com",
                 "wire": "cbor", "failing_seconds": round(up - self.failing_since, 1) if fails else None,
                 "last_failure": "connect: connection timed out" if fails else None, "records": int(read), "bytes": int(read) * self.size,
-                "calls": int(aggregates / 20), "records_delivered": delivered,
+                "aggregates": int(aggregates), "calls": int(aggregates / 20), "records_delivered": delivered,
                 "bytes_delivered": delivered * self.size, "aggregates_delivered": int(aggregates),
                 "aggregates_spooled": int(spooled / 230), "retried": 0, "throttled": int(up * 2 * len(self.throttled)), "calls_failed": 0,
                 "duplicates_possible": 0, "misplaced": 0, "keyless": 0, "calls_in_flight": 0 if starts else 3, "calls_allowed": 24,
