@@ -37,15 +37,14 @@ package struct AdminSite: Sendable {
     static let paths = "/ /metrics /healthz /readyz /status /config"
 
     package func answer(_ request: Request) -> Answer {
-        let parts = request.target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
-        let path = parts.first ?? ""
+        let path = request.target.prefix { $0 != "?" }
         guard request.method == "GET" || request.method == "HEAD" else {
             return .text(405, "only GET and HEAD: nothing can be changed here")
         }
-        // Whether the process lives may be known to whoever reaches it: probes send no words.
-        if path != "/healthz", let refusal = refusal(of: request, query: parts.count > 1 ? parts[1] : "", path) {
-            return refusal
-        }
+        // Whether the process lives may be known to whoever reaches it: probes send no words. Nor does a browser with its
+        // first request: the page tells nothing by itself, and asks for the word.
+        let isOpen = path == "/healthz" || path == "/" && token != nil
+        if !isOpen, let refusal = refusal(of: request) { return refusal }
         switch path {
         case "/": return Answer(status: 200, type: "text/html; charset=utf-8", body: Self.page)
         case "/metrics":
@@ -65,15 +64,13 @@ package struct AdminSite: Sendable {
     }
 
     /// Why a request is not answered; nil: it is.
-    private func refusal(of request: Request, query: Substring, _ path: Substring) -> Answer? {
+    private func refusal(of request: Request) -> Answer? {
         guard let token else {
             // A page from elsewhere can have its name point to this machine; it cannot change the name it asks by.
             guard let host = request.host, !Self.isLocal(host) else { return nil }
             return .text(403, "asked as \(host): use the address in agent.admin, or set admin_token_file")
         }
         if let given = request.authorization.flatMap(Self.bearer), Self.equal(Array(given.utf8), token) { return nil }
-        // For a browser, which cannot be told to send a header with the first request.
-        if path == "/", let given = Self.token(in: query), Self.equal(Array(given.utf8), token) { return nil }
         return .text(401, "needs the header: Authorization: Bearer, and the word in admin_token_file")
     }
 
@@ -87,10 +84,6 @@ package struct AdminSite: Sendable {
     private static func bearer(_ header: String) -> Substring? {
         guard header.lowercased().hasPrefix("bearer ") else { return nil }
         return header.dropFirst("bearer ".count).drop { $0 == " " }
-    }
-
-    private static func token(in query: Substring) -> Substring? {
-        query.split(separator: "&").first { $0.hasPrefix("token=") }?.dropFirst("token=".count)
     }
 
     /// Compares in a time that does not depend on where they differ.

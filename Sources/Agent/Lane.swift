@@ -710,7 +710,7 @@ struct Lane: ~Copyable {
             callsAllowed: window.calls,
             format: caller.format,
             failingSince: breaker.failingSince,
-            rate: output.rateLimit == 0 ? nil : staging?.batcher.pacer.rate,
+            rate: staging?.batcher.rate,
             isRateLimited: staging?.batcher.pacer.isLimited(now: now) ?? false
         )
     }

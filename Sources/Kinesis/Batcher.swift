@@ -222,6 +222,11 @@ public struct Batcher {
         )
     }
 
+    /// Bytes a second that may go: what the stream's other senders leave, within what its shards take; nil without pacing.
+    public var rate: Double? {
+        limits.shardShare.map { min(pacer.rate, $0 * Double(map.count * Kinesis.Limits.shardBytesPerSecond)) }
+    }
+
     /// The receipt of the oldest live record that waits.
     public var oldestReceipt: Instant? { active.compactMap { queues[$0].live.head?.firstReceipt }.min() }
 

@@ -9,7 +9,7 @@ import Testing
     ])
     func `what no letter of ASCII is, is found beyond ASCII`(_ pattern: String) throws {
         let expression = try Expression(pattern)
-        for text in ["Élan l", "€ l", "😀l"] {
+        for text in ["Élan", "€l", "😀l"] {
             #expect(expression.find(in: Array(text.utf8).span) == .matches, "\(text)")
         }
     }

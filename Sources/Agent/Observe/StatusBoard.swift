@@ -62,7 +62,7 @@ final class StatusBoard: Sendable {
             var file = file
             file.delivered = checkpoints.entry(of: file.source)?.position ?? file.size
             return file
-        }
+        }.sorted { $0.lag > $1.lag }
         let status = AgentStatus(
             version: version,
             started: started,
