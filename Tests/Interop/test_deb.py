@@ -326,7 +326,7 @@ def test_the_readme_installs_it(debian, package):
     (debian / "root/.build-deb").mkdir()
     shutil.copy(package, debian / "root/.build-deb")
     (debian / "etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true";\n')
-    editor = debian / "usr/local/bin/editor"
+    editor = debian / "usr/bin/editor"
     editor.write_text("#!/bin/sh\nexec sed -i -E 's/^# (stream|region) = /\\1 = /' \"$1\"\n")
     editor.chmod(0o755)
     for line in lines[1:]:
