@@ -17,6 +17,9 @@ public final class Agent: Sendable {
     private let supervisor: Thread
     private let ending: Ending
     private let board: StatusBoard
+    private let checkpoints: Checkpoints
+    /// Names of the inputs of files that it began with.
+    private let fileInputs: [String]
 
     /// Rung when the agent has ended.
     public let ended: Doorbell
@@ -132,6 +135,8 @@ public final class Agent: Sendable {
             spool: spool,
             counters: counters
         )
+        self.checkpoints = checkpoints
+        fileInputs = inputs.filter { $0.socket == nil }.map(\.name)
         let (lockHolder, board) = (LockHolder(lock), board)
         let (control, counters, ending, ended) = (control, counters, ending, ended)
         supervisor = Thread("penstock-state") {
@@ -170,6 +175,11 @@ public final class Agent: Sendable {
     public func stop() {
         if control.deadline == nil { control.deadline = .now + control.patience }
         supervisorBell.ringAlways()
+    }
+
+    /// Whether every input of files has looked at them, in this run or an earlier one: what appears from now on is new.
+    public var knowsItsFiles: Bool {
+        fileInputs.allSatisfy { checkpoints.hasSeen($0) }
     }
 
     /// Everything the agent knows of itself; waits some milliseconds for its threads' answers.

@@ -99,6 +99,16 @@ public enum Machine {
     /// How many descriptors this process may open.
     public static var descriptorLimit: Int { Int(clamping: clinux_descriptor_limit()) }
 
+    /// Has the kernel leave this process's memory out of core dumps: keys and records are in it.
+    ///
+    /// No core where that is a file; none of the memory in it where it goes to a program, which may not ask (core(5)).
+    public static func keepMemoryOutOfCores() {
+        var limit = rlimit()
+        unsafe _ = setrlimit(__rlimit_resource_t(UInt32(RLIMIT_CORE.rawValue)), &limit)
+        guard let file = try? WrittenFile("/proc/self/coredump_filter") else { return }
+        try? file.write(Array("0".utf8), at: 0)
+    }
+
     /// Raises the number of descriptors this process may open to what it is allowed to.
     public static func raiseDescriptorLimit() {
         var limit = rlimit()

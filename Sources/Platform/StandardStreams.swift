@@ -48,4 +48,11 @@ public enum StandardError {
         var text = text
         text.withUTF8 { bytes in unsafe _ = Glibc.write(2, bytes.baseAddress, bytes.count) }
     }
+
+    /// Whether it goes to systemd's journal, which reads a line's priority off its front (systemd.exec(5), JOURNAL_STREAM).
+    public static var isJournal: Bool {
+        guard let named = Machine.environment("JOURNAL_STREAM") else { return false }
+        var status = stat()
+        return unsafe fstat(2, &status) == 0 && named == "\(status.st_dev):\(status.st_ino)"
+    }
 }

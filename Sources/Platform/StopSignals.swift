@@ -14,6 +14,12 @@ public struct StopSignals: ~Copyable, Sendable {
     /// Readable when a signal has come.
     public var number: Int32 { descriptor.number }
 
+    /// Whether a signal has come.
+    public var isPending: Bool {
+        var polled = pollfd(fd: descriptor.number, events: Int16(POLLIN), revents: 0)
+        return unsafe poll(&polled, 1, 0) > 0
+    }
+
     /// The name of the signal that has come, if any.
     public func next() -> String? {
         switch clinux_next_signal(descriptor.number) {

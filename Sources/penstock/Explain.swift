@@ -73,7 +73,7 @@ struct Explain: ParsableCommand {
         )
         for file in input.files {
             print(
-                "  \(file.path): \(DemoScreen.grouped(Int(clamping: file.size))) bytes, "
+                "  \(file.path.printable): \(DemoScreen.grouped(Int(clamping: file.size))) bytes, "
                     + "\(DemoScreen.grouped(Int(clamping: file.undelivered))) to be delivered"
             )
         }

@@ -96,7 +96,7 @@ struct Files: ParsableCommand {
             let size = file.size.map { DemoScreen.grouped(Int($0)) } ?? "-"
             StandardOutput.write(
                 right(size, 16) + right(DemoScreen.grouped(Int(file.delivered)), 16)
-                    + right(DemoScreen.grouped(Int(file.lag)), 14) + "  \(file.path)\(note)\n"
+                    + right(DemoScreen.grouped(Int(file.lag)), 14) + "  \(file.path.printable)\(note)\n"
             )
         }
     }

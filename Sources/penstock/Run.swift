@@ -1,6 +1,7 @@
 import Admin
 import Agent
 import ArgumentParser
+import Bytes
 import Kinesis
 import LocalKinesis
 import Logging
@@ -23,6 +24,7 @@ struct Run: ParsableCommand {
     var once = false
 
     func run() throws {
+        Machine.keepMemoryOutOfCores()
         Machine.giveBackLargeBlocks()
         let configuration = try source.load()
         // Before the first thread: all inherit the mask.
@@ -58,6 +60,7 @@ struct Run: ParsableCommand {
         )
         let admin = try startAdmin(of: agent, configuration.agent, lines, log)
         defer { admin?.stop() }
+        awaitFirstLook(of: agent, signals)
         var service = ServiceReport(agent, log)
         var shutdownTimeout = configuration.agent.shutdownTimeout
         while !agent.ended.wait(or: signals.number, or: agent.reloaded.number, atMost: service.pause) {
@@ -87,6 +90,15 @@ struct Run: ParsableCommand {
             }
         }
         try finish(agent, log)
+    }
+
+    /// Waits until the agent knows what files there are, but not for ever: who is told that it is ready may make others,
+    /// and those must not count as there before.
+    private func awaitFirstLook(of agent: Agent, _ signals: borrowing StopSignals) {
+        let end = Instant.now + .seconds(10)
+        while !agent.knowsItsFiles, !signals.isPending, .now < end {
+            if agent.ended.wait(atMost: .milliseconds(2)) { return }
+        }
     }
 
     /// Starts the admin server; one that nobody has asked for may find its port taken, by another agent.

@@ -27,12 +27,16 @@ struct StatusSample {
     func number(_ value: WireValue?) -> Double { value?.number ?? 0 }
     func count(_ value: WireValue?) -> Int { value?.integer.map { Int($0) } ?? 0 }
 
-    /// A text that a terminal may be given: what others have named a file may hold commands to it.
-    func text(_ value: WireValue?) -> String {
-        let text = value?.text(in: bytes.span) ?? ""
+    /// A text as a terminal may be given it.
+    func text(_ value: WireValue?) -> String { (value?.text(in: bytes.span) ?? "").printable }
+}
+
+extension String {
+    /// Without control characters: what others have named a file may hold commands to a terminal.
+    var printable: String {
         func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) }
-        guard text.unicodeScalars.contains(where: isControl) else { return text }
-        return text.unicodeScalars.reduce(into: "") { $0.unicodeScalars.append(isControl($1) ? "\u{fffd}" : $1) }
+        guard unicodeScalars.contains(where: isControl) else { return self }
+        return unicodeScalars.reduce(into: "") { $0.unicodeScalars.append(isControl($1) ? "\u{fffd}" : $1) }
     }
 }
 

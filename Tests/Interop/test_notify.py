@@ -3,10 +3,11 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
-from conftest import environment, until
+from conftest import BINARY, environment, until
 
 
 class Manager:
@@ -125,3 +126,51 @@ def test_the_sign_of_life_is_not_given_for_another_process(manager, local_kinesi
     time.sleep(1)
     assert not any("WATCHDOG" in message for _, message in manager.receive())
     assert run.terminate() == 0, run.log
+
+
+def test_a_file_that_appears_once_the_agent_is_ready_is_new(manager, local_kinesis, stream, make_agent, logs):
+    """With start_at = "end", at the very first start: what was there before begins at its end, what comes then does not."""
+    for number in range(500):
+        (logs / f"old-{number}.log").write_bytes(b"an old line\n")
+    agent = make_agent(logs / "*.log", local_kinesis.url, stream, inputs={"start_at": "end"})
+    run = agent.start(env=manager.environment())
+    manager.wait_for("READY")
+    (logs / "new.log").write_bytes(b"a new line\n")
+    until(lambda: "records=1 " in run.log or delivered(agent) == {"new.log"}, 10, lambda: run.log)
+    assert run.terminate() == 0
+    assert " records=1 " in run.log, run.log
+
+
+def delivered(agent):
+    """Names of the files of which something is delivered that was not there before."""
+    return {os.path.basename(entry["path"]) for entry in agent.entries.values() if entry["position"] == 11}
+
+
+def test_no_core_dump_has_the_agents_memory(local_kinesis, stream, make_agent, logs):
+    run = make_agent(logs / "*.log", local_kinesis.url, stream).start()
+    until(lambda: "penstock runs" in run.log, 10, lambda: run.log)
+    limits = open(f"/proc/{run.process.pid}/limits", encoding="ascii").read()
+    assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core file size")] == [["0", "0"]]
+    # A program that takes cores asks for no limit; it gets no mapping.
+    assert int(open(f"/proc/{run.process.pid}/coredump_filter", encoding="ascii").read(), 16) == 0
+    assert run.terminate() == 0
+
+
+def test_the_journal_gets_each_lines_priority(local_kinesis, stream, make_agent, logs, tmp_path):
+    (logs / "a.log").write_bytes(b"a line\n")
+    agent = make_agent(logs / "*.log", local_kinesis.url, stream)
+    agent.write_config()
+
+    def log(*of):
+        """What an agent logs that is told that its log is the journal, if its device and inode are these."""
+        with open(tmp_path / "stderr", "wb") as stderr:
+            status = os.fstat(stderr.fileno())
+            named = ":".join(str(number) for number in of or (status.st_dev, status.st_ino))
+            subprocess.run([BINARY, "run", "--once", "--config", agent.config], stderr=stderr, timeout=20, check=True,
+                           env=environment(JOURNAL_STREAM=named))
+        return (tmp_path / "stderr").read_text().splitlines()
+
+    lines = log()
+    assert lines and all(line.startswith("<5>20" if " notice " in line else "<6>20") for line in lines), lines
+    # Somebody else's: what it starts inherits the name, and may log elsewhere.
+    assert all(line.startswith("20") for line in log(1, 2))

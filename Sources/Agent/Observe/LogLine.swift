@@ -24,6 +24,8 @@ public struct LogLine: LogHandler {
     public var metadata: Logger.Metadata = [:]
     private let label: String
     private let limiter: Limiter
+    /// Whether lines bear their priority, as the journal reads it.
+    private let hasPriorities = StandardError.isJournal
     /// The same for all copies.
     public let recent = RecentEvents()
 
@@ -41,7 +43,19 @@ public struct LogLine: LogHandler {
         let all = metadata.merging(event.metadata ?? [:]) { _, new in new }
         let milliseconds = Machine.wallMilliseconds()
         guard let line = line(event.level, text, all, milliseconds: milliseconds, now: .now) else { return }
-        StandardError.write(line)
+        StandardError.write(hasPriorities ? "<\(Self.priority(of: event.level))>\(line)" : line)
+    }
+
+    /// As syslog numbers severities (RFC 5424, 6.2.1).
+    private static func priority(of level: Logger.Level) -> Int {
+        switch level {
+        case .critical: 2
+        case .error: 3
+        case .warning: 4
+        case .notice: 5
+        case .info: 6
+        case .debug, .trace: 7
+        }
     }
 
     /// The line of an event; nil when it is one too many.
