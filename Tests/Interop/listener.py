@@ -1,6 +1,7 @@
 """An agent that listens, and what sends to it."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -63,6 +64,15 @@ class Listener:
 
         until(is_there, timeout, lambda: f"{expected[:5]}…, got {arrived[:5]}…\n{self.run.log}", every=0.2)
         assert arrived == expected
+
+    def settle(self, records, timeout=60):
+        """Waits until so many records are delivered: those in the spool would be the next run's at a stop."""
+
+        def delivered():
+            account = json.loads((self.agent.state / "ledger.json").read_text())["inputs"][0]
+            return account["delivered"]["records"]
+
+        until(lambda: delivered() >= records, timeout, lambda: f"{records} records, {delivered()} are delivered\n{self.run.log}")
 
     def stop(self):
         """Stops it; returns the input's figures."""

@@ -215,6 +215,30 @@ def test_it_keeps_secrets_and_asks_for_its_own(start_local, admin, logs, tmp_pat
     assert "http://hidden@127.0.0.1:9" in told
 
 
+def test_what_is_kept_on_disk_is_for_nobody_else(make_agent, logs):
+    """State, spool and dead letters hold what was in the logs: the owner writes, the group reads, whatever the umask."""
+    path = logs / "a.log"
+    path.write_bytes(LINE % 1 + b"x" * 5000 + b"\n")
+    agent = make_agent(path, "http://127.0.0.1:1", "logs", agent={"shutdown_timeout": "1s"},
+                       inputs={"max_record": "1KiB", "on_oversize": "dead_letter"})
+    before = os.umask(0)
+    try:
+        run = agent.start()
+    finally:
+        os.umask(before)
+
+    def kept():
+        return {each.relative_to(agent.state).parts[0] for each in agent.state.rglob("*") if each.is_file()}
+
+    # Nothing is known of the stream: the records wait in their file, and what no stream would take is set aside.
+    until(lambda: {"checkpoints", "lock"} <= kept(), 15, lambda: f"{kept()}\n{run.log}")
+    run.terminate()
+    assert {"checkpoints", "ledger.json", "lock", "spool"} <= kept() | {each.name for each in agent.state.iterdir()}
+    for each in [agent.state, *agent.state.rglob("*")]:
+        mode = each.stat().st_mode & 0o777
+        assert mode == (0o750 if each.is_dir() else 0o640), f"{each}: {mode:o}"
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:9600", "[::]:9600", "10.0.0.1:9600"])
 def test_beyond_loopback_it_needs_a_token(make_agent, logs, address):
     agent = make_agent(logs / "*.log", "http://127.0.0.1:1", "logs", agent={"admin": address})

@@ -124,6 +124,7 @@ def test_a_stopped_kinesis_holds_streams_back_and_loses_nothing(make_agent, star
         for thread in threads:
             thread.join(120)
             assert not thread.is_alive()
+    agent.settle(400_001)
     figures = agent.stop()
     verdict = oracle.verify(local.url, "logs", sources)
     verdict.require_nothing_lost()

@@ -63,10 +63,10 @@ class Receiver:
         self.sender = pinned([programs["send"], str(port)], cores[0])
         until(lambda: udp(port), f"a socket on port {port}")
 
-    def take(self, rate=RATE, seconds=1.5):
+    def take(self, rate=RATE, seconds=1.5, *options):
         """What the messages took that arrived, with the share that was lost."""
         drops, stored, busy = udp(self.port)[0], self.stored(), cpu(self.pid)
-        words = subprocess.check_output([*self.sender, str(int(rate * seconds)), str(SIZE), str(rate)], text=True).split()
+        words = subprocess.check_output([*self.sender, str(int(rate * seconds)), str(SIZE), str(rate), *options], text=True).split()
         until(lambda: udp(self.port)[1] == 0, "an empty queue")
         now = quiet(self.pid)
         sent = int(words[0])
@@ -120,10 +120,10 @@ def group(stack, programs, folder, count=200_000):
     return Group(f"UDP, {SIZE} bytes, {RATE:,} messages a second", things, ratios)
 
 
-def floods(group, rates=(450_000, 350_000, 250_000), seconds=2):
+def floods(group, rates=(900_000, 700_000, 550_000, 450_000, 350_000, 250_000), seconds=2):
     """What rsyslog and the agent lose at rates that rsyslog can hardly take."""
     for rate in rates:
-        theirs, mine = (group.things[name](rate, seconds) for name in (THEIRS, MINE))
+        theirs, mine = (group.things[name](rate, seconds, "whole") for name in (THEIRS, MINE))
         sent = rate * seconds / theirs.seconds
         yield f"at {sent:,.0f} messages a second rsyslog loses {theirs.lost:.2%}, penstock {mine.lost:.2%}"
         if theirs.lost == 0:
