@@ -689,9 +689,7 @@ struct Lane: ~Copyable {
         counters.lane.bytesQueued.set(staging?.batcher.bytes ?? 0)
         counters.lane.inFlight.set(caller.inFlight)
         if let sealed = staging?.takeSealed(), sealed > 0 { counters.lane.aggregates.add(sealed) }
-        guard control.inquiry.isOpen else { return }
-        let report = self.report(.now)
-        control.inquiry.answer { report }
+        control.inquiry.answer { report(.now) }
     }
 
     private mutating func report(_ now: Instant) -> LaneReport {

@@ -5,7 +5,7 @@ import Platform
 
 /// What the service manager hears of the agent: that it is ready, reloads, stops, lives, and how it goes.
 struct ServiceReport {
-    private let manager = ServiceManager()
+    private let notifier = ServiceNotifier()
     private let agent: Agent
     private let log: Logger
     private var watchdog: Watchdog?
@@ -22,9 +22,9 @@ struct ServiceReport {
     /// Reports an agent that is ready.
     init(_ agent: Agent, _ log: Logger) {
         (self.agent, self.log) = (agent, log)
-        watchdog = manager.watchdog.map { Watchdog(period: $0, now: .now) }
+        watchdog = notifier.watchdog.map { Watchdog(period: $0, now: .now) }
         status = agent.summary
-        manager.tell(.ready, .status(status))
+        notifier.tell(.ready, .status(status))
     }
 
     private var line: String { refusal.map { "\($0); \(agent.summary)" } ?? agent.summary }
@@ -34,7 +34,7 @@ struct ServiceReport {
 
     /// A configuration is read.
     mutating func reloads() {
-        manager.tell(.reloading)
+        notifier.tell(.reloading)
         isReloading = true
     }
 
@@ -43,13 +43,13 @@ struct ServiceReport {
         isReloading = false
         refusal = "a configuration with \(faults == 1 ? "a fault" : "\(faults) faults") is refused, the old one stays"
         status = line
-        manager.tell(.ready, .status(status))
+        notifier.tell(.ready, .status(status))
     }
 
     mutating func stops(within timeout: Duration) {
         guard !isStopping else { return }
         isStopping = true
-        manager.tell(.stopping, .takes(timeout + Self.ending), .status("delivering what was read"))
+        notifier.tell(.stopping, .takes(timeout + Self.ending), .status("delivering what was read"))
     }
 
     /// Reports what has happened since the last turn.
@@ -58,7 +58,7 @@ struct ServiceReport {
         if isReloading, !agent.isReloading {
             (isReloading, refusal) = (false, nil)
             status = line
-            manager.tell(.ready, .status(status))
+            notifier.tell(.ready, .status(status))
         }
         // How long a stop may take is a bound of its own, and threads that have ended answer nothing.
         let silent = isStopping ? [] : agent.silentThreads
@@ -67,7 +67,7 @@ struct ServiceReport {
         case .ask: agent.askThreads()
         case .passOnAndAsk:
             isSilent = false
-            manager.tell(.alive)
+            notifier.tell(.alive)
             agent.askThreads()
             reportStatus()
         case .keepSilent:
@@ -85,6 +85,6 @@ struct ServiceReport {
         let now = line
         guard now != status, !isStopping else { return }
         status = now
-        manager.tell(.status(now))
+        notifier.tell(.status(now))
     }
 }

@@ -1,5 +1,7 @@
 import Agent
+import Platform
 import Seeded
+import Synchronization
 import Testing
 
 @Suite struct StatusTests {
@@ -63,5 +65,30 @@ import Testing
         inquiry.ask()
         look()
         #expect(inquiry.lastAnswer == 2)
+    }
+
+    @Test func `who sees no open question has an answer of after his own`() {
+        let (inquiry, clock, isOver) = (Inquiry<Int>(), Box(0), Box(0))
+        let thread = Platform.Thread("answers") {
+            while isOver.value.load(ordering: .relaxed) == 0 {
+                inquiry.answer { clock.value.load(ordering: .relaxed) }
+            }
+        }
+        for time in 1...20_000 {
+            clock.value.store(time, ordering: .relaxed)
+            inquiry.ask()
+            while inquiry.isOpen {}
+            guard inquiry.lastAnswer == time else {
+                Issue.record("asked at \(time), the answer is of \(inquiry.lastAnswer ?? -1)")
+                break
+            }
+        }
+        isOver.value.store(1, ordering: .relaxed)
+        thread.join()
+    }
+
+    private final class Box: Sendable {
+        let value: Atomic<Int>
+        init(_ value: Int) { self.value = Atomic(value) }
     }
 }

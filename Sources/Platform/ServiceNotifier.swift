@@ -1,7 +1,7 @@
 internal import CLinux
 
-/// The service manager that has started this process, and waits for news of it (sd_notify(3)).
-public struct ServiceManager: Sendable {
+/// Tells the service manager that has started this process, and waits for news of it (sd_notify(3)).
+public struct ServiceNotifier: Sendable {
     /// A path, or `@` and an abstract name; nil: nobody waits.
     private let socket: String?
     /// How long it waits for a sign of life before it starts the service anew; nil: it needs none.

@@ -1,9 +1,9 @@
 import Platform
 import Testing
 
-@Suite struct ServiceManagerTests {
-    static func manager(_ environment: [String: String]) -> ServiceManager {
-        ServiceManager(environment: { environment[$0] }, process: 42)
+@Suite struct ServiceNotifierTests {
+    static func manager(_ environment: [String: String]) -> ServiceNotifier {
+        ServiceNotifier(environment: { environment[$0] }, process: 42)
     }
 
     @Test func `a watchdog is one that is meant of this process, and has a socket`() {
