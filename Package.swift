@@ -63,7 +63,9 @@ let package = Package(
         ),
         .target(
             name: "Kinesis",
-            dependencies: ["Bytes", "COpenSSL", "CMD5", "CProtobufC", "CAggregate", "CBase64", "CISAL"],
+            dependencies: [
+                "Bytes", "COpenSSL", "CMD5", "CProtobufC", "CAggregate", "CBase64", "CISAL", "CSHA256", "CText",
+            ],
             swiftSettings: strict
         ),
         .target(
@@ -125,6 +127,7 @@ let package = Package(
         .target(name: "CCRC32C", path: "Sources/C/CRC32C"),
         .target(name: "CBase64", path: "Sources/C/Base64"),
         .target(name: "CMD5", path: "Sources/C/MD5", exclude: ["kernel.inc"]),
+        .target(name: "CSHA256", path: "Sources/C/SHA256"),
         .target(name: "CText", path: "Sources/C/Text"),
         .target(name: "CTOML", path: "Sources/C/TOML"),
         .systemLibrary(
@@ -212,7 +215,7 @@ if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
         "Bytes", "BytesTests", "Platform", "PlatformTests", "Agent", "Kinesis", "LoadTests", "Seeded",
         "CLinux", "CCurl", "CCRC32C", "CTLS", "CZlib", "CPCRE2", "CText", "CTOML", "COpenSSL", "CProtobufC",
-        "CAggregate", "CBase64", "CMD5", "CISAL",
+        "CAggregate", "CBase64", "CMD5", "CSHA256", "CISAL",
     ]
     package.dependencies = package.dependencies.filter { isLogging($0) }
     package.products = []
@@ -235,7 +238,7 @@ if Context.environment["PENSTOCK_FUZZ"] != nil {
     // What the fuzz targets need besides themselves; a new one adds its modules here.
     let needed = [
         "Agent", "Platform", "Kinesis", "Bytes", "CText", "CTOML", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2",
-        "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CCRC32C", "CMD5", "CISAL",
+        "COpenSSL", "CProtobufC", "CAggregate", "CBase64", "CCRC32C", "CMD5", "CSHA256", "CISAL",
     ]
     // Agent logs by swift-log; the other packages are not built.
     package.dependencies = package.dependencies.filter { isLogging($0) }

@@ -26,9 +26,14 @@ public struct AggregateWriter: ~Copyable {
     /// When the oldest record was taken in.
     public private(set) var firstReceipt: Instant?
 
+    /// Another one for each aggregate of this writer.
+    private(set) var serial: UInt64 = 1
+
     private var memory: PooledBytes
     private let pool: BufferPool
     private var used = headroom
+    /// Bytes that both key tables take in front of the records.
+    private var tablesSize = 0
     private var partitionKeys = KeyTable(tag: 1)
     private var explicitHashKeys = KeyTable(tag: 2)
     private var firstKey: RecordKey?
@@ -62,8 +67,7 @@ public struct AggregateWriter: ~Copyable {
 
     /// Bytes the aggregate would have if it were sealed now, as an aggregate (with framing).
     public var size: Int {
-        Self.magic.count + partitionKeys.encoded.count + explicitHashKeys.encoded.count + (used - Self.headroom)
-            + Self.checksumSize
+        Self.magic.count + tablesSize + (used - Self.headroom) + Self.checksumSize
     }
 
     /// Bytes the aggregate would have with one more record of `count` bytes under `key`.
@@ -90,33 +94,63 @@ public struct AggregateWriter: ~Copyable {
     ) -> Bool {
         let isFirst = isEmpty
         let (partitionKey, explicitHashKey) = (key.partitionKey.span, key.explicitHashKey.span)
-        guard append(record, partitionKey, explicitHashKey, key.hash, run, receipt) else { return false }
+        let place = place(of: partitionKey, explicitHashKey)
+        guard append(record, partitionKey, explicitHashKey, place, key.hash, run, receipt) != nil else { return false }
         if isFirst { firstKey = copy key }
         if let userBytes { self.userBytes += userBytes - record.count }
         return true
     }
 
     /// The same under a partition key that places the record at `hash`.
+    ///
+    /// - Parameter tableHash: the key's, by `KeyTable.hash`.
+    /// - Returns: the key's index in this aggregate; nil when the aggregate must be sealed first.
     mutating func append(
         _ record: Span<UInt8>,
         under partitionKey: Span<UInt8>,
+        _ tableHash: UInt64,
         at hash: HashKey,
         from run: Run,
         receipt: Instant
-    ) -> Bool {
+    ) -> Int? {
         let isFirst = isEmpty
-        guard append(record, partitionKey, Span(), hash, run, receipt) else { return false }
+        let place = Place(
+            partition: partitionKeys.index(of: partitionKey, tableHash),
+            partitionHash: tableHash,
+            explicit: nil,
+            explicitHash: 0,
+            hasExplicit: false
+        )
+        guard let index = append(record, partitionKey, Span(), place, hash, run, receipt) else { return nil }
         if isFirst { firstKey = RecordKey(copying: partitionKey, hash: hash) }
+        return index
+    }
+
+    /// The same under the partition key with an index that `append` returned since the last seal.
+    @inline(__always)
+    mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
+        let frame = Frame(index, nil)
+        let cost = frame.size(of: record.count)
+        guard size + cost <= maxSize, hasRoomForRecord else { return false }
+        reserve(cost)
+        unsafe record.withUnsafeBytes { unsafe put($0, frame) }
+        add(run)
         return true
     }
 
-    /// Reads the memory that appending under a partition key will read and write.
+    /// Reads the memory that appending will write.
     ///
     /// Whoever appends to many aggregates does this for some records at once, so that they wait for memory together.
-    /// - Parameter hash: the partition key's, by `KeyTable.hash`.
+    /// - Parameter tableHash: the partition key's, by `KeyTable.hash`, where its index is not known.
     /// - Returns: nothing of use; a value, so that reading is not left out.
-    func touch(_ hash: UInt64) -> UInt32 {
-        isEmpty ? 0 : partitionKeys.touch(hash) ^ (unsafe (memory.base + used).loadUnaligned(as: UInt32.self))
+    @inline(__always)
+    func touch(_ tableHash: UInt64?) -> UInt32 {
+        guard !isEmpty else { return 0 }
+        let table = tableHash.map { partitionKeys.touch($0) } ?? 0
+        // The second line of a record of some hundred bytes; it lies within the memory or right behind it.
+        let next = min(used + 64, memory.capacity - 4)
+        return unsafe table ^ memory.base.loadUnaligned(fromByteOffset: used, as: UInt32.self)
+            ^ memory.base.loadUnaligned(fromByteOffset: next, as: UInt32.self)
     }
 
     @inline(__always)
@@ -124,23 +158,23 @@ public struct AggregateWriter: ~Copyable {
         _ record: Span<UInt8>,
         _ partitionKey: Span<UInt8>,
         _ explicitHashKey: Span<UInt8>,
+        _ place: Place,
         _ hash: HashKey,
         _ run: Run,
         _ receipt: Instant
-    ) -> Bool {
-        var place = place(of: partitionKey, explicitHashKey)
+    ) -> Int? {
+        var place = place
         if !isEmpty {
             let cost = cost(adding: record.count, partitionKey, explicitHashKey, place)
-            guard size + cost <= maxSize, hasRoomForRecord, place.isKnown || hasRoomForKey else { return false }
+            guard size + cost <= maxSize, hasRoomForRecord, place.isKnown || hasRoomForKey else { return nil }
         }
         open(at: hash, receipt: receipt)
         add(partitionKey, explicitHashKey, hash, &place)
         let frame = Frame(place)
         reserve(frame.size(of: record.count))
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
-        runs.add(run)
-        updateCharge()
-        return true
+        add(run)
+        return place.partition
     }
 
     /// Appends the records of `block` from `offset` on until the block ends or the aggregate is full.
@@ -192,9 +226,8 @@ public struct AggregateWriter: ~Copyable {
         }
         if recordCount > before {
             let end = position + UInt64(offset - start - (recordCount - before) * Cut.head)
-            runs.add(Run(source: source, first: position, end: end, records: recordCount - before))
+            add(Run(source: source, first: position, end: end, records: recordCount - before))
             position = end
-            updateCharge()
         }
         return stop
     }
@@ -264,6 +297,7 @@ public struct AggregateWriter: ~Copyable {
         // One record above the limit says nothing about the next aggregate.
         usualSize = min(used + Self.tailroom, maxSize + 512)
         (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, Self.headroom)
+        (serial, tablesSize) = (serial + 1, 0)
         partitionKeys.removeAll(keepingMemory: keepsTables)
         explicitHashKeys.removeAll(keepingMemory: keepsTables)
         runs = []
@@ -273,8 +307,7 @@ public struct AggregateWriter: ~Copyable {
 
     /// Writes the magic and the key tables right before the records; the checksum's place behind them is left.
     private mutating func writeFront(into bytes: inout PooledBytes) -> Range<Int> {
-        let tables = partitionKeys.encoded.count + explicitHashKeys.encoded.count
-        let missing = max(0, Self.magic.count + tables - Self.headroom)
+        let missing = max(0, Self.magic.count + tablesSize - Self.headroom)
         if missing > 0 {
             // Many distinct keys: make room in front, once an aggregate.
             bytes.grow(
@@ -285,7 +318,7 @@ public struct AggregateWriter: ~Copyable {
         }
         let records = Self.headroom + missing
         let end = used + missing
-        let start = records - tables - Self.magic.count
+        let start = records - tablesSize - Self.magic.count
         var at = unsafe bytes.base + start
         unsafe Self.magic.withUnsafeBytes { unsafe at.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
         unsafe at += Self.magic.count
@@ -324,23 +357,21 @@ extension AggregateWriter {
 
         @inline(__always)
         init(_ partition: Int, _ explicit: Int?) {
-            var (bits, shift): (UInt64, UInt64) = (0x08, 8)
-            func add(_ byte: UInt64) {
-                bits |= byte << shift
-                shift += 8
-            }
-            func add(index: Int) {
-                if index < 0x80 { return add(UInt64(index)) }
-                add(UInt64(index & 0x7f) | 0x80)
-                add(UInt64(index >> 7))
-            }
-            add(index: partition)
+            let (number, size) = Self.index(partition)
+            var (bits, shift) = (0x08 | number << 8, 8 + size)
             if let explicit {
-                add(0x10)
-                add(index: explicit)
+                let (number, size) = Self.index(explicit)
+                bits |= 0x10 << shift | number << (shift + 8)
+                shift += 8 + size
             }
-            add(0x1a)
-            (self.bits, count) = (bits, Int(shift / 8))
+            (self.bits, count) = (bits | 0x1a << shift, Int(shift / 8 + 1))
+        }
+
+        /// An index as a variable-length number, and its size in bits.
+        @inline(__always)
+        private static func index(_ index: Int) -> (UInt64, UInt64) {
+            let index = UInt64(index)
+            return index < 0x80 ? (index, 8) : (index & 0x7f | 0x80 | (index >> 7) << 8, 16)
         }
 
         /// Bytes a record of `count` bytes takes in the aggregate.
@@ -401,41 +432,83 @@ extension AggregateWriter {
         _ place: inout Place
     ) {
         if !hashes.contains(hash) { hashes = min(hashes.lowerBound, hash)...max(hashes.upperBound, hash) }
+        guard !place.isKnown else { return }
         if place.partition == nil { place.partition = partitionKeys.add(partitionKey, place.partitionHash) }
         if place.hasExplicit, place.explicit == nil {
             place.explicit = explicitHashKeys.add(explicitHashKey, place.explicitHash)
         }
+        tablesSize = partitionKeys.encoded.count + explicitHashKeys.encoded.count
+        updateCharge()
+    }
+
+    @inline(__always)
+    private mutating func add(_ run: Run) {
+        if let last = runs.last, last.source == run.source, last.end == run.first {
+            runs[runs.count - 1].end = run.end
+            runs[runs.count - 1].records += run.records
+            return
+        }
+        let grows = runs.count == runs.capacity
+        runs.append(run)
+        if grows { updateCharge() }
     }
 
     private mutating func updateCharge() {
-        let bytes = partitionKeys.footprint + explicitHashKeys.footprint + runs.footprint
+        let bytes =
+            partitionKeys.footprint + explicitHashKeys.footprint + runs.capacity * MemoryLayout<Run>.stride
         if bytes != charge.bytes { charge.bytes = bytes }
     }
 
+    @inline(__always)
     private mutating func reserve(_ count: Int) {
+        if memory.capacity < used + count + Self.tailroom { grow(by: count) }
+    }
+
+    private mutating func grow(by count: Int) {
         let needed = used + count + Self.tailroom
-        guard memory.capacity < needed else { return }
         // By four: the pool's sizes. Only the records move; the tables are not written yet.
         memory.grow(toAtLeast: max(needed, min(memory.capacity * 4, maxSize + 512)), keeping: Self.headroom..<used)
     }
 
+    @inline(__always)
     @unsafe
     private mutating func put(_ record: UnsafeRawBufferPointer, _ frame: Frame) {
-        var out = unsafe memory.base + used
-        let begin = unsafe out
-        unsafe out.storeBytes(of: 0x1a, as: UInt8.self)
-        unsafe out = Varint.store(
+        let begin = unsafe memory.base + used
+        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
+        var out = unsafe Varint.store(
             UInt64(frame.count + Varint.size(UInt64(record.count)) + record.count),
-            at: out + 1
+            at: begin + 1
         )
         unsafe out.storeBytes(of: frame.bits, as: UInt64.self)
         unsafe out = Varint.store(UInt64(record.count), at: out + frame.count)
-        if let base = record.baseAddress { unsafe out.copyMemory(from: base, byteCount: record.count) }
+        unsafe Self.copy(record, to: out)
         let payload = unsafe used + (out - begin)
         if recordCount == 0 { firstPayload = payload..<payload + record.count }
         used = payload + record.count
         recordCount += 1
         userBytes += record.count
+    }
+
+    /// Copies a record; a short one here, for which a call would cost as much as the copy.
+    @inline(__always)
+    @unsafe
+    private static func copy(_ record: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer) {
+        guard let from = record.baseAddress else { return }
+        guard 32...256 ~= record.count else { return unsafe out.copyMemory(from: from, byteCount: record.count) }
+        // The last one goes back over bytes that are copied already.
+        let last = record.count - 32
+        var at = 0
+        while at < last {
+            unsafe copyBlock(from + at, to: out + at)
+            at += 32
+        }
+        unsafe copyBlock(from + last, to: out + last)
+    }
+
+    @inline(__always)
+    @unsafe
+    private static func copyBlock(_ from: UnsafeRawPointer, to out: UnsafeMutableRawPointer) {
+        unsafe out.storeBytes(of: from.loadUnaligned(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
     }
 
     /// Takes records until the block ends, one is longer than `longest`, or the aggregate is full, which it returns as

@@ -205,9 +205,8 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher
     ) {
         var (offset, position) = (0, position)
-        let (placement, fieldKeys) = (placement, fieldKeys)
         while offset < block.count {
-            batch.clear()
+            batch.begin(block)
             while offset < block.count, !batch.isFull {
                 let (count, keyCount) = unsafe block.withUnsafeBytes {
                     (
@@ -217,14 +216,15 @@ public struct Aggregator: ~Copyable {
                 }
                 let key = offset + RecordHead.keyed..<offset + RecordHead.keyed + keyCount
                 let data = key.upperBound..<key.upperBound + count
+                precondition(data.upperBound <= block.count, "a record lies within its block")
                 let run = Run(source: source, first: position, end: position + UInt64(count))
-                batch.add(data, from: run) { keys in
-                    // Another configuration may have come since.
-                    guard placement == .key else {
-                        return fieldKeys?.read(block.extracting(data), into: &keys) ?? false
-                    }
-                    keys.append(block.extracting(key))
-                    return true
+                // Another configuration may have come since.
+                if placement == .key {
+                    batch.add(data, from: run, key: key)
+                } else if let fieldKeys {
+                    batch.add(data, from: run, keyOf: fieldKeys, in: block.extracting(data))
+                } else {
+                    batch.add(data, from: run, key: 0..<0)
                 }
                 (offset, position) = (data.upperBound, run.end)
             }
@@ -243,11 +243,11 @@ public struct Aggregator: ~Copyable {
         _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
-        batch.clear()
+        batch.begin(block)
         while offset < block.count, !batch.isFull {
             let (data, next) = Cut.next(in: block, at: offset)
             let run = Run(source: source, first: position, end: position + UInt64(next - offset - Cut.head))
-            batch.add(data, from: run) { fieldKeys.read(block.extracting(data), into: &$0) }
+            batch.add(data, from: run, keyOf: fieldKeys, in: block.extracting(data))
             (offset, position) = (next, run.end)
         }
         placeBatch(of: block, receipt, &batcher)
@@ -259,30 +259,55 @@ public struct Aggregator: ~Copyable {
         _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
-        batch.hash()
-        for index in batch.entries.indices where batch.entries[index].hasKey {
-            let shard = map.index(of: batch.hash(of: index))
-            touched ^= writers[shard].touch(KeyTable.hash(unsafe Span(_unsafeBytes: batch.key(of: index))))
+        batch.place(by: map)
+        var read: UInt32 = 0
+        for index in 0..<batch.count {
+            let (shard, hash) = unsafe (batch.entries[index].shard, batch.entries[index].tableHash)
+            let isKnown = batch.index(of: index, in: writers[shard].serial) != nil
+            read ^= writers[shard].touch(isKnown ? nil : hash)
         }
-        for index in batch.entries.indices {
-            let entry = batch.entries[index]
-            let (record, run) = (block.extracting(entry.data), entry.run)
-            guard entry.hasKey, record.count <= limits.record else {
-                let key = entry.hasKey ? batch.recordKey(of: index) : drawnKey()
+        touched ^= read
+        for index in 0..<batch.count {
+            let entry = unsafe batch.entries + index
+            let (shard, run) = unsafe (entry.pointee.shard, entry.pointee.run)
+            let record = unsafe block.extracting(entry.pointee.data)
+            guard unsafe entry.pointee.hasKey, record.count <= limits.record else {
+                let key = unsafe entry.pointee.hasKey ? batch.recordKey(of: index) : drawnKey()
                 take(record: record, under: key, from: run, receipt: receipt, into: &batcher)
                 continue
             }
-            let key: Span<UInt8> = unsafe Span(_unsafeBytes: batch.key(of: index))
-            let hash = batch.hash(of: index)
-            let shard = map.index(of: hash)
+            if let known = batch.index(of: index, in: writers[shard].serial),
+                writers[shard].append(record, underKnown: known, from: run)
+            {
+                records += 1
+                bytes += record.count
+                continue
+            }
             if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
-            if !writers[shard].append(record, under: key, at: hash, from: run, receipt: receipt) {
+            if !append(record, index, receipt) {
                 sealFull(shard, receipt, &batcher)
                 // The first of an aggregate is always taken.
-                _ = writers[shard].append(record, under: key, at: hash, from: run, receipt: receipt)
+                _ = append(record, index, receipt)
             }
             tookOne(of: record.count, in: shard, &batcher)
         }
+    }
+
+    /// Appends a record of the batch to its shard's aggregate; false if that must be sealed first.
+    private mutating func append(_ record: Span<UInt8>, _ place: Int, _ receipt: Instant) -> Bool {
+        let entry = unsafe batch.entries + place
+        let shard = unsafe entry.pointee.shard
+        let index = unsafe writers[shard].append(
+            record,
+            under: Span(_unsafeBytes: batch.key(of: place)),
+            entry.pointee.tableHash,
+            at: entry.pointee.hash,
+            from: entry.pointee.run,
+            receipt: receipt
+        )
+        guard let index else { return false }
+        batch.setIndex(of: place, in: writers[shard].serial, to: index)
+        return true
     }
 
     /// Takes one record; a longer one than a record may be becomes what such a line does.
@@ -296,8 +321,8 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher
     ) {
         if key == nil, let fieldKeys {
-            batch.clear()
-            batch.add(record.indices, from: run) { fieldKeys.read(record, into: &$0) }
+            batch.begin(record)
+            batch.add(record.indices, from: run, keyOf: fieldKeys, in: record)
             return placeBatch(of: record, receipt, &batcher)
         }
         guard record.count <= limits.record else { return takeLong(record, key, run, receipt, &batcher) }

@@ -1,5 +1,6 @@
 internal import CMD5
 internal import COpenSSL
+internal import CSHA256
 
 /// MD5 sums, for hash keys.
 @safe
@@ -46,6 +47,34 @@ public struct SHA256: ~Copyable {
         unsafe out.withUnsafeMutableBufferPointer { unsafe _ = EVP_DigestFinal_ex(context, $0.baseAddress, nil) }
         unsafe EVP_DigestInit_ex2(context, Self.method, nil)
         return sum
+    }
+
+    /// Whether this machine hashes two messages side by side, which takes less than one after the other.
+    public static let canPair = csha256_can_pair()
+
+    /// The sums of two messages in pieces, hashed side by side; only where `canPair` says so.
+    @unsafe
+    public static func pair(
+        _ one: [UnsafeRawBufferPointer],
+        _ other: [UnsafeRawBufferPointer]
+    ) -> (InlineArray<32, UInt8>, InlineArray<32, UInt8>) {
+        precondition(canPair)
+        var sums = InlineArray<64, UInt8>(repeating: 0)
+        var out = sums.mutableSpan
+        let pieces = unsafe (one + other).map { unsafe csha256_piece(bytes: $0.baseAddress, count: $0.count) }
+        unsafe out.withUnsafeMutableBufferPointer { out in
+            unsafe pieces.withUnsafeBufferPointer { pieces in
+                let (base, sum) = (pieces.baseAddress, out.baseAddress!)
+                var first = unsafe csha256_message(pieces: base, count: one.count, sum: sum)
+                var second = unsafe csha256_message(
+                    pieces: base.map { unsafe $0 + one.count },
+                    count: other.count,
+                    sum: sum + 32
+                )
+                unsafe csha256_pair(&first, &second)
+            }
+        }
+        return (InlineArray { sums[$0] }, InlineArray { sums[32 + $0] })
     }
 
     /// The sum of `text`, in lower-case hexadecimal.

@@ -12,11 +12,11 @@ struct FieldKeys {
         drawn = [RecordKey?](repeating: nil, count: shards)
     }
 
-    /// Appends the key that a record names to `out`; false if it names none.
-    func read(_ record: Span<UInt8>, into out: inout ByteWriter) -> Bool {
-        // So many bytes are never more characters.
-        pointer.read(record, into: &out, most: Limits.partitionKeyCharacters)
-    }
+    /// Bytes of a key at most: so many are never more characters.
+    static let most = Limits.partitionKeyCharacters
+
+    /// Where the key lies that a record names; nil if it names none.
+    func find(in record: Span<UInt8>) -> JSONPointer.Value? { pointer.find(in: record, most: Self.most) }
 
     /// A key for a record that names none: any shard's, by the shards' widths.
     ///

@@ -1,4 +1,5 @@
 public import Bytes
+internal import CText
 
 /// Finds one value in a JSON text by its path (RFC 6901), and reads no more of the text than it must.
 ///
@@ -33,50 +34,73 @@ public struct JSONPointer: Equatable, Sendable {
         (self.text, self.tokens) = (text, tokens)
     }
 
+    /// Where the value lies.
+    enum Value: Equatable {
+        /// Its bytes stand in the text as they are.
+        case plain(Range<Int>)
+        /// A string with escapes, whose first byte is at this offset.
+        case escaped(Int)
+    }
+
     /// Appends the value to `out`: a string's characters, or a number, `true` or `false` as it is written.
     ///
     /// - Parameter most: bytes of the value at most; what is longer is cut there.
     /// - Returns: false if there is no such value, if it is null, an empty string, an object or an array, or if the text
     ///   before it is no JSON; `out` is then as it was.
     public func read(_ text: Span<UInt8>, into out: inout ByteWriter, most: Int) -> Bool {
-        let start = out.count
-        guard append(text, to: &out, most: most), out.count > start else {
-            out.truncate(to: start)
-            return false
+        switch find(in: text, most: most) {
+        case nil: return false
+        case .plain(let range):
+            out.append(text.extracting(range))
+            return true
+        case .escaped(let start): return Self.decode(text, from: start, into: &out, most: most)
         }
-        return true
     }
 
-    private func append(_ text: Span<UInt8>, to out: inout ByteWriter, most: Int) -> Bool {
+    /// Finds the value, as `read` does; a plain one has at most `most` bytes then, and at least one.
+    func find(in text: Span<UInt8>, most: Int) -> Value? {
         var at = 0
-        for token in tokens {
+        let tokens = tokens.span
+        for index in tokens.indices {
             Self.skipSpace(text, &at)
-            guard at < text.count else { return false }
+            guard at < text.count else { return nil }
             switch text[at] {
-            case UInt8(ascii: "{"): guard Self.enter(token, ofObject: text, &at) else { return false }
-            case UInt8(ascii: "["): guard Self.enter(token, ofArray: text, &at) else { return false }
-            default: return false
+            case UInt8(ascii: "{"): guard Self.enter(tokens[index].span, ofObject: text, &at) else { return nil }
+            case UInt8(ascii: "["): guard Self.enter(tokens[index].span, ofArray: text, &at) else { return nil }
+            default: return nil
             }
         }
         Self.skipSpace(text, &at)
-        guard at < text.count else { return false }
+        guard at < text.count else { return nil }
+        let start = at
         switch text[at] {
         case UInt8(ascii: "\""):
-            at += 1
-            return Self.string(text, &at, into: &out, most: most)
+            at = Self.stop(text, at + 1)
+            // The rest of a long one need not be read.
+            if at - start - 1 > most + 4 { return .plain(Self.cut(text, start + 1, most)) }
+            guard at < text.count else { return nil }
+            if text[at] == UInt8(ascii: "\\") { return .escaped(start + 1) }
+            return at == start + 1 ? nil : .plain(Self.cut(text, start + 1, min(most, at - start - 1)))
         case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "t"), UInt8(ascii: "f"):
-            let start = at
-            guard Self.skipWord(text, &at) else { return false }
-            out.append(text.extracting(start..<min(at, start + most)))
-            return true
-        default: return false
+            guard Self.skipWord(text, &at) else { return nil }
+            return .plain(start..<min(at, start + most))
+        default: return nil
         }
+    }
+
+    /// Appends a string with escapes; false if it is none, or empty, and `out` is then as it was.
+    static func decode(_ text: Span<UInt8>, from start: Int, into out: inout ByteWriter, most: Int) -> Bool {
+        let before = out.count
+        var at = start
+        if string(text, &at, into: &out, most: most), out.count > before { return true }
+        out.truncate(to: before)
+        return false
     }
 
     // MARK: going down
 
     /// Moves to the value of the member `name`.
-    private static func enter(_ name: [UInt8], ofObject text: Span<UInt8>, _ at: inout Int) -> Bool {
+    private static func enter(_ name: Span<UInt8>, ofObject text: Span<UInt8>, _ at: inout Int) -> Bool {
         at += 1
         while true {
             skipSpace(text, &at)
@@ -91,11 +115,11 @@ public struct JSONPointer: Equatable, Sendable {
     }
 
     /// Moves to the element with the index that `token` names.
-    private static func enter(_ token: [UInt8], ofArray text: Span<UInt8>, _ at: inout Int) -> Bool {
+    private static func enter(_ token: Span<UInt8>, ofArray text: Span<UInt8>, _ at: inout Int) -> Bool {
         guard !token.isEmpty, token.count < 10, token.count == 1 || token[0] != UInt8(ascii: "0"),
-            token.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
+            token.indices.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(token[$0]) })
         else { return false }
-        var left = token.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+        var left = token.indices.reduce(0) { $0 * 10 + Int(token[$1] - UInt8(ascii: "0")) }
         at += 1
         while left > 0 {
             guard skipValue(text, &at) else { return false }
@@ -119,40 +143,54 @@ public struct JSONPointer: Equatable, Sendable {
     }
 
     /// Whether the string that begins at `at` is `name`; nil if it does not end.
-    private static func matches(_ name: [UInt8], _ text: Span<UInt8>, _ at: inout Int) -> Bool? {
+    private static func matches(_ name: Span<UInt8>, _ text: Span<UInt8>, _ at: inout Int) -> Bool? {
         let start = at
         guard skipString(text, &at) else { return nil }
         let size = at - 1 - start
         if size == name.count {
-            var isSame = true
-            for index in 0..<size where text[start + index] != name[index] {
-                isSame = false
-                break
-            }
-            if isSame { return !name.contains(UInt8(ascii: "\\")) }
+            for index in 0..<size where text[start + index] != name[index] { return false }
+            for index in name.indices where name[index] == UInt8(ascii: "\\") { return false }
+            return true
         }
         // Escapes make it longer, and are rare in names.
         guard size > name.count else { return false }
         for index in start..<at - 1 where text[index] == UInt8(ascii: "\\") {
             var from = start
             var decoded = ByteWriter(capacity: size)
-            return string(text, &from, into: &decoded, most: size) && decoded.array == name
+            guard string(text, &from, into: &decoded, most: size) else { return false }
+            return decoded.withBytes { decoded in
+                decoded.count == name.count && decoded.indices.allSatisfy { decoded[$0] == name[$0] }
+            }
         }
         return false
     }
 
     /// Moves behind the string that begins at `at`.
     private static func skipString(_ text: Span<UInt8>, _ at: inout Int) -> Bool {
-        while at < text.count {
-            switch text[at] {
-            case UInt8(ascii: "\""):
-                at += 1
-                return true
-            case UInt8(ascii: "\\"): at += 2
-            default: at += 1
-            }
+        while true {
+            at = stop(text, at)
+            guard at < text.count else { return false }
+            at += 1
+            if text[at - 1] == UInt8(ascii: "\"") { return true }
+            at += 1
         }
-        return false
+    }
+
+    /// Where the next quote or backslash stands, or the end.
+    @inline(__always)
+    private static func stop(_ text: Span<UInt8>, _ start: Int) -> Int {
+        var at = start
+        // Names and values of machines end within the first block, or few.
+        while at + 16 <= text.count {
+            let block = unsafe text.withUnsafeBytes {
+                unsafe $0.loadUnaligned(fromByteOffset: at, as: SIMD16<UInt8>.self)
+            }
+            let bits = ctext_either(block, UInt8(ascii: "\""), UInt8(ascii: "\\"))
+            if bits != 0 { return at + bits.trailingZeroBitCount }
+            at += 16
+        }
+        while at < text.count, text[at] != UInt8(ascii: "\""), text[at] != UInt8(ascii: "\\") { at += 1 }
+        return at
     }
 
     private static func skipWord(_ text: Span<UInt8>, _ at: inout Int) -> Bool {
@@ -232,13 +270,15 @@ public struct JSONPointer: Equatable, Sendable {
     /// Cuts what goes past `limit`, between characters.
     private static func cut(_ out: inout ByteWriter, _ limit: Int) -> Bool {
         guard out.count > limit else { return true }
-        let end = out.withBytes { bytes in
-            var end = limit
-            while end > 0, end > limit - 4, bytes[end] & 0xc0 == 0x80 { end -= 1 }
-            return end
-        }
-        out.truncate(to: end)
+        out.truncate(to: out.withBytes { cut($0, 0, limit).upperBound })
         return true
+    }
+
+    /// At most so many bytes from `start` on, whole characters.
+    private static func cut(_ text: Span<UInt8>, _ start: Int, _ most: Int) -> Range<Int> {
+        var end = start + most
+        while end > start, end > start + most - 4, text[end] & 0xc0 == 0x80 { end -= 1 }
+        return start..<end
     }
 
     /// The character behind `\u`; half a pair is U+FFFD.

@@ -42,6 +42,7 @@ struct KeyTable: ~Copyable {
     }
 
     /// Reads where `index` will look first.
+    @inline(__always)
     func touch(_ hash: UInt64) -> UInt32 {
         slots.isEmpty ? 0 : slots[Int(truncatingIfNeeded: hash) & (slots.count - 1)]
     }
@@ -102,31 +103,34 @@ struct KeyTable: ~Copyable {
         }
     }
 
-    /// A hash of `key`'s bytes, eight at a time, each mixed by a multiplication into 128 bits.
+    /// A hash of `key`'s bytes, eight at a time, each mixed by a multiplication into 128 bits; the last are zeros.
     ///
     /// Keys are the operator's, not an attacker's; a table lives for one aggregate.
     @inline(__always)
     static func hash(_ key: Span<UInt8>) -> UInt64 {
         unsafe key.withUnsafeBytes { key in
-            var (hash, at) = (UInt64(key.count) &* 0x9e37_79b9_7f4a_7c15, 0)
-            func mix(_ word: UInt64) {
-                let (high, low) = (hash ^ word).multipliedFullWidth(by: 0xd6e8_feb8_6659_fd93)
-                hash = high ^ low
-            }
+            var (hash, at) = (start(key.count), 0)
             while at + 8 <= key.count {
-                mix(unsafe key.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+                mix(unsafe key.loadUnaligned(fromByteOffset: at, as: UInt64.self), into: &hash)
                 at += 8
             }
             guard at < key.count else { return hash }
-            if key.count >= 8 {
-                mix(unsafe key.loadUnaligned(fromByteOffset: key.count - 8, as: UInt64.self))
-            } else {
-                var word: UInt64 = 0
-                for index in at..<key.count { unsafe word = word << 8 | UInt64(key[index]) }
-                mix(word)
-            }
+            var word: UInt64 = 0
+            for index in at..<key.count { unsafe word |= UInt64(key[index]) << UInt64((index - at) * 8) }
+            mix(word, into: &hash)
             return hash
         }
+    }
+
+    /// What the hash of a key of so many bytes starts with.
+    @inline(__always)
+    static func start(_ count: Int) -> UInt64 { UInt64(count) &* 0x9e37_79b9_7f4a_7c15 }
+
+    /// Mixes eight bytes into a hash.
+    @inline(__always)
+    static func mix(_ word: UInt64, into hash: inout UInt64) {
+        let (high, low) = (hash ^ word).multipliedFullWidth(by: 0xd6e8_feb8_6659_fd93)
+        hash = high ^ low
     }
 }
 

@@ -54,22 +54,36 @@ struct ShardWriter: ~Copyable {
         }
     }
 
-    /// Reads the memory that appending under a partition key of this hash will need, as `AggregateWriter.touch` does.
-    func touch(_ hash: UInt64) -> UInt32 { compression == .none ? aggregate.touch(hash) : 0 }
+    /// Reads the memory that appending will need, as `AggregateWriter.touch` does.
+    @inline(__always)
+    func touch(_ tableHash: UInt64?) -> UInt32 { compression == .none ? aggregate.touch(tableHash) : 0 }
+
+    /// Says which aggregate is open, as `AggregateWriter.serial` does.
+    var serial: UInt64 { aggregate.serial }
 
     /// The same under a partition key that places the record at `hash`.
+    ///
+    /// - Parameter tableHash: the key's, by `KeyTable.hash`.
+    /// - Returns: the key's index in the open aggregate, if it has one; nil if that must be sealed first.
     mutating func append(
         _ record: Span<UInt8>,
         under partitionKey: Span<UInt8>,
+        _ tableHash: UInt64,
         at hash: HashKey,
         from run: Run,
         receipt: Instant
-    ) -> Bool {
+    ) -> Int? {
         guard compression != .none else {
-            return aggregate.append(record, under: partitionKey, at: hash, from: run, receipt: receipt)
+            return aggregate.append(record, under: partitionKey, tableHash, at: hash, from: run, receipt: receipt)
         }
         let key = RecordKey(copying: partitionKey, hash: hash)
-        return append(record, under: key, from: run, receipt: receipt)
+        return append(record, under: key, from: run, receipt: receipt) ? 0 : nil
+    }
+
+    /// The same under the partition key with an index that `append` returned since the last seal.
+    @inline(__always)
+    mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
+        compression == .none && aggregate.append(record, underKnown: index, from: run)
     }
 
     /// Appends the records of `block` from `offset` on, as `AggregateWriter.append` does.

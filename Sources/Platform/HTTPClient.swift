@@ -263,6 +263,10 @@ public final class Transfer {
         bodySize += bytes.count
     }
 
+    /// The body as it was added, piece by piece.
+    @unsafe
+    public var body: [UnsafeRawBufferPointer] { unsafe pieces }
+
     /// The value of the answer's header `name`, whatever its case.
     public func header(_ name: String) -> String? {
         answerHeaders.first { $0.name == name.lowercased() }?.value

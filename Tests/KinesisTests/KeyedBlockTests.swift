@@ -36,7 +36,12 @@ import Testing
         case 1: random.bytes(2 + random.below(40))
         case 2: Array("Gerät-\(random.below(50))-😀".utf8)
         case 3: [UInt8](repeating: 97, count: 2 + random.below(255))
-        case 4..<12: Array("\(random.below(40))".utf8)
+        case 4..<10: Array("\(random.below(40))".utf8)
+        // Those that differ by their length alone, and those around the longest that is remembered.
+        case 10: [98] + [UInt8](repeating: 0, count: random.below(3))
+        case 11: [UInt8](repeating: 99, count: 36 + random.below(6))
+        // More than are remembered, again and again.
+        case 12..<16: Array("sensor-\(random.below(6_000))".utf8)
         default: Array("device-\(random.below(100_000))".utf8)
         }
     }
@@ -72,7 +77,7 @@ import Testing
             let pool = BufferPool(mostKept: 0)
             var aggregator = Aggregator(.key, limits, map: map, pool: pool, seed: random.next())
             var inputs: [Input] = []
-            for _ in 0..<20 {
+            for _ in 0..<30 {
                 let block = (0..<random.below(150)).map { _ in
                     Input(key: Self.key(&random), data: random.bytes(random.below(300)))
                 }

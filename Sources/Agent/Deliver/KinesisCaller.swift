@@ -140,6 +140,8 @@ public final class KinesisCaller {
     private var signer: (generation: Int, signature: SigV4)?
     private var wire: WireChoice
     private var sha = SHA256()
+    /// A call whose body is hashed beside that of the next, if there is one before anything is sent or awaited.
+    private var unhashed: Prepared?
     private var calls: [Int: Call] = [:]
     /// Calls that wait for credentials, and those that will get none.
     private var waiting: [Call] = []
@@ -162,6 +164,18 @@ public final class KinesisCaller {
         /// Newer keys or a better time were tried: what it is answered now holds.
         var isSignedAgain = false
     }
+
+    /// A call that is ready but for its signature.
+    private struct Prepared {
+        var transfer: Transfer
+        var number: Int
+        var url: ServiceURL
+        var operation: String
+        var format: WireFormat
+    }
+
+    /// Bytes of a body from which on hashing takes longer than keeping the call for the next one.
+    private static let leastPaired = 16 << 10
 
     public enum Request {
         case putRecords([SealedAggregate])
@@ -243,6 +257,7 @@ public final class KinesisCaller {
 
     private func send(_ call: Call, _ credentials: Credentials, _ generation: Int) {
         if signer?.generation != generation {
+            startUnhashed()
             signer = (generation, SigV4(credentials: credentials, region: endpoint.region))
         }
         var call = call
@@ -254,35 +269,65 @@ public final class KinesisCaller {
             }
         let url = endpoint.url(of: operation)
         let transfer = client.transfer(to: url.text)
+        var isLarge = false
         switch call.request {
         case .putRecords(let records):
             _ = PutRecords.write(records, to: stream, as: call.format, heads: &transfer.heads, pieces: &pieces)
-            addBody(records, to: transfer)
+            isLarge = addBody(records, to: transfer) >= Self.leastPaired
         case .control(_, let parameters):
             transfer.heads.clear(keeping: 64 << 10)
             call.format.write(parameters, to: &transfer.heads)
-            transfer.heads.withBytes { sha.update($0) }
             unsafe transfer.addBody(transfer.heads.bytes)
         }
-        sign(transfer, url, operation, call.format, bodyHash: hexadecimalText(sha.finish().span))
         nextNumber += 1
         calls[nextNumber] = call
-        client.start(transfer, token: nextNumber)
+        let prepared = Prepared(
+            transfer: transfer,
+            number: nextNumber,
+            url: url,
+            operation: operation,
+            format: call.format
+        )
+        guard isLarge, SHA256.canPair else { return start(prepared, bodyHash: hash(of: transfer)) }
+        guard let before = unhashed.take() else { return unhashed = prepared }
+        let sums = unsafe SHA256.pair(before.transfer.body, transfer.body)
+        start(before, bodyHash: hexadecimalText(sums.0.span))
+        start(prepared, bodyHash: hexadecimalText(sums.1.span))
+    }
+
+    /// Starts the call that no other came to be hashed with.
+    private func startUnhashed() {
+        guard let prepared = unhashed.take() else { return }
+        start(prepared, bodyHash: hash(of: prepared.transfer))
+    }
+
+    private func hash(of transfer: Transfer) -> String {
+        for unsafepiece in unsafe transfer.body { unsafe sha.update(Span(_unsafeBytes: piece)) }
+        return hexadecimalText(sha.finish().span)
+    }
+
+    private func start(_ prepared: Prepared, bodyHash: String) {
+        sign(prepared.transfer, prepared.url, prepared.operation, prepared.format, bodyHash: bodyHash)
+        client.start(prepared.transfer, token: prepared.number)
     }
 
     /// Adds the pieces of a PutRecords body: heads from the transfer's buffer, data from the aggregates themselves.
-    private func addBody(_ records: [SealedAggregate], to transfer: Transfer) {
+    ///
+    /// - Returns: its bytes.
+    private func addBody(_ records: [SealedAggregate], to transfer: Transfer) -> Int {
+        var size = 0
         for piece in pieces {
             switch piece {
             case .head(let range):
-                transfer.heads.withBytes(range) { sha.update($0) }
+                size += range.count
                 unsafe transfer.addBody(UnsafeRawBufferPointer(rebasing: transfer.heads.bytes[range]))
             case .data(let index):
-                records[index].withData { sha.update($0) }
+                size += records[index].size
                 // The call keeps the aggregate until the transfer is finished.
                 unsafe transfer.addBody(records[index].unsafeData)
             }
         }
+        return size
     }
 
     private func sign(
@@ -306,6 +351,7 @@ public final class KinesisCaller {
 
     /// Waits until a call has news, the bell rings, or `most` has passed.
     public func wait(for bell: Doorbell, atMost most: Duration) {
+        startUnhashed()
         let isReady = !unsigned.isEmpty || (!waiting.isEmpty && !keeper.willRing(bell))
         client.wait(for: bell, atMost: isReady ? .zero : most)
         startWaiting()
@@ -314,6 +360,7 @@ public final class KinesisCaller {
     /// Moves bytes without waiting.
     func perform() {
         startWaiting()
+        startUnhashed()
         client.perform()
     }
 
@@ -439,6 +486,7 @@ public final class KinesisCaller {
     /// - Returns: what they carried; Kinesis may have some of it.
     func cancelAll() -> [SealedAggregate] {
         client.cancelAll()
+        unhashed = nil
         let requests =
             calls.sorted { $0.key < $1.key }.map(\.value.request) + waiting.map(\.request) + unsigned.map(\.0)
         calls.removeAll()
