@@ -23,6 +23,9 @@ struct Run: ParsableCommand {
     @Flag(help: "Read every file to its end, deliver, and exit. Files never seen before are read from their start.")
     var once = false
 
+    /// After so long it runs what it will go on with.
+    private static let start: Duration = .seconds(2)
+
     func run() throws {
         Machine.keepMemoryOutOfCores()
         Machine.giveBackLargeBlocks()
@@ -63,7 +66,17 @@ struct Run: ParsableCommand {
         awaitFirstLook(of: agent, signals)
         var service = ServiceReport(agent, log)
         var shutdownTimeout = configuration.agent.shutdownTimeout
-        while !agent.ended.wait(or: signals.number, or: agent.reloaded.number, atMost: service.pause) {
+        var startEnd: Instant? = .now + Self.start
+        while !agent.ended.wait(
+            or: signals.number,
+            or: agent.reloaded.number,
+            atMost: [service.pause, startEnd.map { $0 - .now }].compactMap(\.self).min()
+        ) {
+            if let end = startEnd, .now >= end {
+                // Libraries, configuration, the first call: three quarters of what is resident by now is their code.
+                Machine.unmapCode()
+                startEnd = nil
+            }
             service.turn()
             guard let signal = signals.next() else { continue }
             guard signal == "SIGHUP", !once else {

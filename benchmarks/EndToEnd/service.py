@@ -65,7 +65,8 @@ def rest(programs, folder, seconds=20):
         Agent(folder, everything(busy, datagrams.free_port()), sink.url).running() as other,
     ):
         until(lambda: sink.figures["listed"], "the agents")
-        time.sleep(0.5)
+        # Two seconds after it is ready an agent unmaps the code of its start.
+        time.sleep(4)
         fresh = memory(other.pid)
         sink.process.send_signal(signal.SIGSTOP)
         inputs.write(busy / "burst.log", inputs.sized_lines(1_000_000, 217))

@@ -1,6 +1,7 @@
 #include "CLinux.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -13,6 +14,7 @@
 #include <sys/signalfd.h>
 #include <sys/resource.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -192,3 +194,19 @@ void clinux_give_back_blocks(int from_bytes) {
     (void)from_bytes;
 #endif
 }
+
+// Segments that are not written to, not even by the loader, are the file's as it is.
+static int unmap_code(struct dl_phdr_info *loaded, size_t size, void *context) {
+    (void)size, (void)context;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < loaded->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &loaded->dlpi_phdr[i];
+        if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+        uintptr_t start = loaded->dlpi_addr + segment->p_vaddr, end = start + segment->p_filesz;
+        start = (start + page - 1) & -page, end &= -page;
+        if (start < end) madvise((void *)start, end - start, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void clinux_unmap_code(void) { dl_iterate_phdr(unmap_code, 0); }
