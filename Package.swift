@@ -93,10 +93,20 @@ let package = Package(
             swiftSettings: strict
         ),
 
+        // The inner loops, for those that count and time them.
+        .target(
+            name: "BenchmarkWorks",
+            dependencies: ["Agent", "Kinesis", "Platform", "Bytes", "CBase64", "CCRC32C", "CMD5", "CText"],
+            path: "benchmarks/Works",
+            swiftSettings: strict
+        ),
+        // Also for tests.
+        .target(name: "CBaseline", path: "benchmarks/Baseline"),
+
         // Run under callgrind by benchmarks/Instructions/run.py.
         .executableTarget(
             name: "instruction-benchmark",
-            dependencies: ["Agent", "Kinesis", "Platform", "Bytes"],
+            dependencies: ["BenchmarkWorks", "CBaseline"],
             path: "benchmarks/Instructions",
             exclude: ["run.py"],
             swiftSettings: strict
@@ -191,7 +201,7 @@ let package = Package(
         .testTarget(
             name: "AgentTests",
             dependencies: [
-                "Agent", "Kinesis", "Platform", "Bytes", "LocalKinesis", "Seeded",
+                "Agent", "Kinesis", "Platform", "Bytes", "LocalKinesis", "Seeded", "CText", "CBaseline",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict

@@ -4,7 +4,9 @@ run.py             compares, and fails where something costs more than a tenth m
 run.py --write     writes benchmarks/results/instructions.json, for a commit that is to change it
 
 A count depends on the compiler and on which of its paths a library takes, never on the machine's speed or load. Valgrind
-knows AVX2 and neither AVX-512 nor SHA-NI; without AVX2 other paths are counted, and nothing is compared.
+knows AVX2 and neither AVX-512 nor SHA-NI. What has several paths of ours is counted with AVX2 and as on a processor that has
+nothing beyond what every x86-64 one has (the libraries' paths are this machine's); `scalar` is what other processors take.
+Without AVX2 nothing is compared.
 """
 
 import argparse
@@ -21,23 +23,6 @@ BINARY = ROOT / ".build" / "release" / "instruction-benchmark"
 RESULTS = ROOT / "benchmarks" / "results" / "instructions.json"
 MORE = 1.10
 
-# Name, rounds, what is counted.
-WORKS = [
-    ("ring", 20, "datagram of 235 bytes through the ring"),
-    ("key", 20, "partition key hashed"),
-    ("lookup", 20, "hash key among 10,000 shards"),
-    ("lines", 3, "line of 217 bytes cut, framed and sealed, 4 shards"),
-    ("keyed", 4, "record of 100 bytes, 1,000 keys over 64 shards"),
-    ("field", 4, "JSON line, keyed by a field, 64 shards"),
-    ("checksum", 4, "checksum of one aggregate of 50 KiB"),
-    ("pace", 4, "aggregate through limiter and batcher, 64 shards"),
-    ("cbor", 20, "aggregate of 50 KiB in a CBOR body"),
-    ("json", 4, "aggregate of 50 KiB in a JSON body"),
-    ("sign", 20, "call signed"),
-    ("deaggregate", 4, "record taken out of an aggregate"),
-    ("spool", 20, "aggregate of 50 KiB into the spool"),
-]
-
 # A syslog message's own size and head decide what it costs.
 HEADS = {
     "RFC 3164": b"<165>Oct 11 22:14:15 mymachine.example.com evntslog[1234]: ",
@@ -49,8 +34,14 @@ SYSLOG = ["memchr", "raw", "host", "memcpy", "json"]
 BODY = b"disk sda is at 91 percent of its capacity, the next look is in 300 s; "
 
 
-def collected(binary, work, rounds, message):
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, work, str(rounds)]
+def works(binary):
+    """Name, rounds, whether it has two paths, and what is counted, of each work."""
+    lines = subprocess.check_output([binary], text=True).splitlines()
+    return [(name, int(rounds), "baseline" in paths, text) for name, rounds, paths, text in (line.split("\t") for line in lines)]
+
+
+def collected(binary, work, rounds, message, *processor):
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, work, str(rounds), *processor]
     run = subprocess.run(command, input=message, capture_output=True, timeout=300)
     found = re.search(rb"Collected : (\d+)", run.stderr)
     if not found or run.returncode:
@@ -58,10 +49,10 @@ def collected(binary, work, rounds, message):
     return int(found[1]), int(run.stdout)
 
 
-def instructions(binary, work, rounds, message=b""):
+def instructions(binary, work, rounds, message=b"", *processor):
     """Instructions of one unit: between one round, which warms what is kept, and so many more."""
-    before, units = collected(binary, work, 1, message)
-    after, more = collected(binary, work, 1 + rounds, message)
+    before, units = collected(binary, work, 1, message, *processor)
+    after, more = collected(binary, work, 1 + rounds, message, *processor)
     return (after - before) / (more - units)
 
 
@@ -77,14 +68,18 @@ def main():
         # Valgrind cannot read the debug information of Swift's compiler.
         binary = pathlib.Path(folder) / "instruction-benchmark"
         subprocess.run(["strip", "--strip-debug", "-o", binary, BINARY], check=True)
-        works = [(name, text, pool.submit(instructions, binary, name, rounds)) for name, rounds, text in WORKS]
+        counted = []
+        for name, rounds, has_paths, text in works(binary):
+            counted.append((name, text, pool.submit(instructions, binary, name, rounds)))
+            if has_paths:
+                counted.append((f"{name}, baseline", "", pool.submit(instructions, binary, name, rounds, b"", "baseline")))
         syslog = []
         for head, start in HEADS.items():
             for size in SIZES:
                 message = (start + BODY * (size // len(BODY) + 1))[:size]
                 costs = [pool.submit(instructions, binary, f"syslog-{work}", 500, message) for work in SYSLOG]
                 syslog.append((head, size, costs))
-        found = {name: round(cost.result(), 1) for name, _, cost in works}
+        found = {name: round(cost.result(), 1) for name, _, cost in counted}
         syslog = [(head, size, [cost.result() for cost in costs]) for head, size, costs in syslog]
     for head, size, costs in syslog:
         found |= {f"syslog {work}, {head}, {size}": round(cost, 1) for work, cost in zip(SYSLOG, costs)}
@@ -94,10 +89,12 @@ def main():
         f"{name}: {cost:.0f} instructions, {kept[name]:.0f} before"
         for name, cost in found.items() if name in kept and cost > kept[name] * MORE
     ]
-    print(f"{'instructions':>12}{'before':>12}")
-    for name, text, _ in works:
-        print(f"{found[name]:12,.0f}{kept.get(name, float('nan')):12,.0f}  {text}")
-
+    print(f"{'AVX2':>12}{'before':>12}{'baseline':>12}{'before':>12}  instructions of a")
+    for name, text, _ in counted:
+        if not text:
+            continue
+        columns = [figures.get(key) for key in (name, f"{name}, baseline") for figures in (found, kept)]
+        print("".join(f"{'' if figure is None else f'{figure:,.0f}':>12}" for figure in columns) + f"  {text}")
     print(f"\na syslog message\n{'':10}{'bytes':>6}" + "".join(f"{work:>9}" for work in SYSLOG) + "  raw/memchr  json/memcpy")
     for head, size, costs in syslog:
         memchr, raw, _, memcpy, whole = costs

@@ -4,31 +4,6 @@ import Glibc
 import Kinesis
 import Platform
 
-/// Does a work so many times.
-///
-/// - Returns: the units done: records, aggregates, keys or calls; nil if there is no such work.
-func measure(_ work: String, rounds: Int) -> Int? {
-    switch work {
-    case "ring": ring(rounds)
-    case "key": partitionKeys(rounds)
-    case "lookup": lookups(rounds)
-    case "lines": lines(rounds)
-    case "keyed": keyed(rounds)
-    case "pack": packed(rounds)
-    case "pack-keys": packedByKey(rounds)
-    case "field": fields(rounds)
-    case "checksum": checksums(rounds)
-    case "pace": pacing(rounds)
-    case "cbor": bodies(.cbor, rounds)
-    case "json": bodies(.json, rounds)
-    case "sign": signatures(rounds)
-    case "deaggregate": deaggregation(rounds)
-    case "spool": spooling(rounds)
-    case "syslog-memchr", "syslog-memcpy", "syslog-raw", "syslog-host", "syslog-json": syslog(work, rounds)
-    default: nil
-    }
-}
-
 private let start = Instant.now
 
 private func map(_ count: Int) -> ShardMap {
@@ -94,47 +69,58 @@ private func logLines(_ size: Int, _ count: Int) -> [UInt8] {
     return lines
 }
 
-private func ring(_ rounds: Int) -> Int {
-    let ring = Ring(capacity: 1 << 20)
-    var writer = RingWriter(ring)
-    var reader = RingReader(ring)
-    let payload = [UInt8](repeating: 120, count: 235)
-    var taken = 0
-    for _ in 0..<rounds {
-        for _ in 0..<64 {
-            _ = writer.write(payload.span, as: RingEntry(kind: 0, source: 1, first: 0, end: 235))
-        }
-        writer.publish()
-        _ = reader.drain(128 << 10) { payload, _ in
-            taken += payload.count / 235
-            return true
-        }
+private struct RingEnds: ~Copyable {
+    var writer: RingWriter
+    var reader: RingReader
+
+    init(_ ring: Ring) {
+        writer = RingWriter(ring)
+        reader = RingReader(ring)
     }
-    return taken
 }
 
-private func partitionKeys(_ rounds: Int) -> Int {
-    let md5 = MD5()
+func ring() -> (Int) -> Int {
+    let payload = [UInt8](repeating: 120, count: 235)
+    return kept(RingEnds(Ring(capacity: 1 << 20))) { ring, rounds in
+        var taken = 0
+        for _ in 0..<rounds {
+            for _ in 0..<64 {
+                _ = ring.writer.write(payload.span, as: RingEntry(kind: 0, source: 1, first: 0, end: 235))
+            }
+            ring.writer.publish()
+            _ = ring.reader.drain(128 << 10) { payload, _ in
+                taken += payload.count / 235
+                return true
+            }
+        }
+        return taken
+    }
+}
+
+func partitionKeys() -> (Int) -> Int {
     let keys = (0..<64).map { Array("device-\(1000 + $0)-abcd".utf8) }
-    var sum: UInt128 = 0
-    for _ in 0..<rounds { for key in keys { sum &+= HashKey(partitionKey: key.span, md5).value } }
-    return sum == 0 ? 0 : rounds * keys.count
+    return kept(MD5()) { md5, rounds in
+        var sum: UInt128 = 0
+        for _ in 0..<rounds { for key in keys { sum &+= HashKey(partitionKey: key.span, md5).value } }
+        return sum == 0 ? 0 : rounds * keys.count
+    }
 }
 
-private func lookups(_ rounds: Int) -> Int {
+func lookups() -> (Int) -> Int {
     let map = map(10_000)
     var random = SplitMix64(seed: 1)
     let hashes = (0..<256).map { _ in HashKey(UInt128(random.next()) << 64 | UInt128(random.next())) }
-    var sum = 0
-    for _ in 0..<rounds { for hash in hashes { sum += map.index(of: hash) } }
-    return sum == 0 ? 0 : rounds * hashes.count
+    return { rounds in
+        var sum = 0
+        for _ in 0..<rounds { for hash in hashes { sum += map.index(of: hash) } }
+        return sum == 0 ? 0 : rounds * hashes.count
+    }
 }
 
-private func lines(_ rounds: Int) -> Int {
-    var packing = Packing(.spread, shards: 4)
+func lines() -> (Int) -> Int {
     // As many as a call of 1 MiB carries.
     let block = logLines(217, 4700)
-    return packing.take(lines: block, rounds: rounds)
+    return kept(Packing(.spread, shards: 4)) { packing, rounds in packing.take(lines: block, rounds: rounds) }
 }
 
 /// 100-byte records of 1,000 keys.
@@ -148,23 +134,24 @@ private func keyedBlock() -> [UInt8] {
     return block
 }
 
-private func keyed(_ rounds: Int) -> Int {
-    var packing = Packing(.key, shards: 64)
+func keyed() -> (Int) -> Int {
     let block = keyedBlock()
-    var records = 0
-    for _ in 0..<rounds {
-        packing.aggregator.take(keyed: block.span, source: 1, position: 0, receipt: start, into: &packing.batcher)
-        records += packing.aggregator.takeCounts().records
-        SealedAggregate.writeChecksums(of: packing.batcher.takeAll())
+    return kept(Packing(.key, shards: 64)) { packing, rounds in
+        var records = 0
+        for _ in 0..<rounds {
+            packing.aggregator.take(keyed: block.span, source: 1, position: 0, receipt: start, into: &packing.batcher)
+            records += packing.aggregator.takeCounts().records
+            SealedAggregate.writeChecksums(of: packing.batcher.takeAll())
+        }
+        return records
     }
-    return records
 }
 
 /// 100-byte records under one key, into aggregates that owe their checksums.
-private func packed(_ rounds: Int) -> Int {
+func packed() -> (Int) -> Int {
     let block = (0..<1000).flatMap { _ in [100, 0, 0, 0] + [UInt8](repeating: 120, count: 100) }
     let key = RecordKey(partitionKey: Array("device".utf8), MD5())
-    return packed(rounds, Packing(.key, shards: 1)) { packing, position in
+    return packed(Packing(.key, shards: 1)) { packing, position in
         packing.aggregator.take(
             records: block.span,
             under: key,
@@ -177,9 +164,9 @@ private func packed(_ rounds: Int) -> Int {
 }
 
 /// The same under 1,000 keys.
-private func packedByKey(_ rounds: Int) -> Int {
+func packedByKey() -> (Int) -> Int {
     let block = keyedBlock()
-    return packed(rounds, Packing(.key, shards: 64)) { packing, position in
+    return packed(Packing(.key, shards: 64)) { packing, position in
         packing.aggregator.take(
             keyed: block.span,
             source: 1,
@@ -190,75 +177,87 @@ private func packedByKey(_ rounds: Int) -> Int {
     }
 }
 
-private func packed(_ rounds: Int, _ packing: consuming Packing, take: (inout Packing, UInt64) -> Void) -> Int {
-    var (records, position) = (0, UInt64(0))
-    for _ in 0..<rounds {
-        take(&packing, position)
-        position += 100_000
-        records += packing.aggregator.takeCounts().records
-        _ = packing.batcher.takeAll()
+private func packed(
+    _ packing: consuming Packing,
+    take: @escaping (inout Packing, UInt64) -> Void
+) -> (Int) -> Int {
+    var position: UInt64 = 0
+    return kept(packing) { packing, rounds in
+        var records = 0
+        for _ in 0..<rounds {
+            take(&packing, position)
+            position += 100_000
+            records += packing.aggregator.takeCounts().records
+            _ = packing.batcher.takeAll()
+        }
+        return records
     }
-    return records
 }
 
 /// JSON lines of which a field is the key, 1,000 of them.
-private func fields(_ rounds: Int) -> Int {
-    var packing = Packing(.field(JSONPointer("/id")!), shards: 64)
+func fields() -> (Int) -> Int {
     let block = (0..<1000).flatMap { number in
         Array("{\"time\":\"2026-11-21T08:00:00Z\",\"id\":\"device-\(number * 7919)\",\"value\":\(number),".utf8)
             + Array("\"text\":\"\(String(repeating: "x", count: 120))\"}\n".utf8)
     }
-    return packing.take(lines: block, rounds: rounds)
+    return kept(Packing(.field(JSONPointer("/id")!), shards: 64)) { packing, rounds in
+        packing.take(lines: block, rounds: rounds)
+    }
 }
 
 /// The checksum of an aggregate of 50 KiB that is alone.
-private func checksums(_ rounds: Int) -> Int {
-    let md5 = MD5()
+func checksums() -> (Int) -> Int {
     let data = logLines(217, 235)
-    var sum = 0
-    for _ in 0..<rounds { sum += Int(md5.sum(of: data.span)[0]) }
-    return sum == 0 ? 0 : rounds
+    return kept(MD5()) { md5, rounds in
+        var sum = 0
+        for _ in 0..<rounds { sum += Int(md5.sum(of: data.span)[0]) }
+        return sum == 0 ? 0 : rounds
+    }
 }
 
 /// Aggregates for 64 shards through the batcher, calls and answers.
-private func pacing(_ rounds: Int) -> Int {
+func pacing() -> (Int) -> Int {
     var packing = Packing(.spread, shards: 64)
     let aggregates = packing.aggregates(256)
-    var batcher = Batcher(.init(), map: map(64), now: start)
-    var (now, taken) = (start, 0)
-    for _ in 0..<rounds {
-        for (index, aggregate) in aggregates.enumerated() { batcher.add(aggregate, to: index % 64) }
-        while batcher.count > 0 {
-            now += .milliseconds(20)
-            let call = batcher.next(now: now, flush: false)
-            taken += call.count
-            for aggregate in call {
-                batcher.decided(aggregate)
-                batcher.succeeded(
-                    batcher.map.index(of: aggregate.hashes.lowerBound),
-                    bytes: aggregate.size,
-                    now: now
-                )
+    var now = start
+    return kept(Batcher(.init(), map: map(64), now: start)) { batcher, rounds in
+        var taken = 0
+        for _ in 0..<rounds {
+            for (index, aggregate) in aggregates.enumerated() { batcher.add(aggregate, to: index % 64) }
+            while batcher.count > 0 {
+                now += .milliseconds(20)
+                let call = batcher.next(now: now, flush: false)
+                taken += call.count
+                for aggregate in call {
+                    batcher.decided(aggregate)
+                    batcher.succeeded(
+                        batcher.map.index(of: aggregate.hashes.lowerBound),
+                        bytes: aggregate.size,
+                        now: now
+                    )
+                }
             }
         }
+        return taken
     }
-    return taken
 }
 
 /// Bodies of calls of 20 aggregates.
-private func bodies(_ format: WireFormat, _ rounds: Int) -> Int {
+func bodies(_ format: WireFormat) -> (Int) -> Int {
     var packing = Packing(.spread, shards: 4)
     let aggregates = packing.aggregates(20)
     var heads = ByteWriter(capacity: 1 << 20)
     var pieces: [PutRecords.Piece] = []
-    var bytes = 0
-    for _ in 0..<rounds {
-        bytes += PutRecords.write(aggregates, to: .name("logs"), as: format, heads: &heads, pieces: &pieces)
+    return { rounds in
+        var bytes = 0
+        for _ in 0..<rounds {
+            bytes += PutRecords.write(aggregates, to: .name("logs"), as: format, heads: &heads, pieces: &pieces)
+        }
+        return bytes == 0 ? 0 : rounds * aggregates.count
     }
-    return bytes == 0 ? 0 : rounds * aggregates.count
 }
 
-private func signatures(_ rounds: Int) -> Int {
+func signatures() -> (Int) -> Int {
     let keys = Credentials(
         accessKeyID: "AKIAIOSFODNN7EXAMPLE",
         secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -270,47 +269,62 @@ private func signatures(_ rounds: Int) -> Int {
         ("X-Amz-Date", time.text), ("X-Amz-Target", "Kinesis_20131202.PutRecords"),
     ]
     let hash = String(repeating: "0", count: 64)
-    var bytes = 0
-    for _ in 0..<rounds {
-        let request = SigV4.Request(headers: headers, bodyHash: hash)
-        bytes += signature.authorization(for: request, at: time).utf8.count
+    return { rounds in
+        var bytes = 0
+        for _ in 0..<rounds {
+            let request = SigV4.Request(headers: headers, bodyHash: hash)
+            bytes += signature.authorization(for: request, at: time).utf8.count
+        }
+        return bytes == 0 ? 0 : rounds
     }
-    return bytes == 0 ? 0 : rounds
 }
 
-private func deaggregation(_ rounds: Int) -> Int {
+func deaggregation() -> (Int) -> Int {
     var packing = Packing(.spread, shards: 4)
     let aggregate = packing.aggregates(1)[0]
-    let deaggregator = Deaggregator()
-    return (0..<rounds).reduce(0) { sum, _ in
-        sum + (aggregate.withData { deaggregator.userRecords(of: $0) }?.count ?? 0)
+    return kept(Deaggregator()) { deaggregator, rounds in
+        var records = 0
+        for _ in 0..<rounds { records += aggregate.withData { deaggregator.userRecords(of: $0) }?.count ?? 0 }
+        return records
     }
 }
 
 /// Aggregates appended to the spool; the kernel's part is not counted.
-private func spooling(_ rounds: Int) -> Int {
+func spooling() -> (Int) -> Int {
     var packing = Packing(.spread, shards: 4)
     let aggregate = packing.aggregates(1)[0]
     let origin = SpoolRecord.Origin(input: "app", source: 1, first: 0, end: 50_000, records: aggregate.recordCount)
-    let folder = "/tmp/penstock-instructions-\(Machine.processNumber)"
-    defer {
+    let record = SpoolRecord(aggregate, origins: [origin], milliseconds: 1_795_276_800_000)
+    return kept(TemporarySpool()) { spool, rounds in
+        do {
+            for _ in 0..<rounds {
+                _ = try unsafe spool.store.append(record, aggregate.unsafeData, isHeld: false, milliseconds: 0)
+            }
+        } catch { fatalError("the spool in \(spool.folder) cannot be written: \(error)") }
+        return rounds
+    }
+}
+
+private final class TemporarySpool {
+    let folder = "/tmp/penstock-works-\(Machine.processNumber)"
+    let store: SpoolStore
+
+    init() {
+        do { store = try SpoolStore(folder, .init(maxSize: 1 << 40, keepFree: 0)) } catch {
+            fatalError("no spool can be made in \(folder): \(error)")
+        }
+    }
+
+    deinit {
+        try? store.closeActive()
         for entry in (try? Folder.entries(of: folder)) ?? [] { try? Folder.remove(Folder.joined(folder, entry.name)) }
         unsafe _ = rmdir(folder)
     }
-    do {
-        let store = try SpoolStore(folder, .init(maxSize: 1 << 40, keepFree: 0))
-        let record = SpoolRecord(aggregate, origins: [origin], milliseconds: 1_795_276_800_000)
-        for _ in 0..<rounds {
-            _ = try unsafe store.append(record, aggregate.unsafeData, isHeld: false, milliseconds: 0)
-        }
-        try store.closeActive()
-    } catch { fatalError("the spool in \(folder) cannot be written: \(error)") }
-    return rounds
 }
 
 /// A syslog message, from standard input.
-private func syslog(_ work: String, _ rounds: Int) -> Int {
-    let line = Array((readLine() ?? "").utf8)
+func syslog(_ work: String, _ rounds: Int) -> Int {
+    let line = Array((readLine() ?? Work.message).utf8)
     let message = line.span
     let out = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
     defer { unsafe out.deallocate() }
