@@ -220,6 +220,22 @@ func isLogging(_ dependency: Package.Dependency) -> Bool {
     if case .sourceControl(_, let location, _) = dependency.kind { location.hasSuffix("swift-log") } else { false }
 }
 
+// With PENSTOCK_BENCHMARKS set it has the inner loops' times, too, and a dependency that nothing else needs.
+if Context.environment["PENSTOCK_BENCHMARKS"] != nil {
+    package.dependencies.append(.package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: []))
+    package.targets.append(
+        .executableTarget(
+            name: "micro-benchmark",
+            dependencies: [
+                "BenchmarkWorks", .product(name: "Benchmark", package: "benchmark"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "benchmarks/Micro",
+            swiftSettings: strict
+        )
+    )
+}
+
 // With PENSTOCK_THREADS set the package is what threads share and its tests: the thread sanitizer builds that alone.
 if Context.environment["PENSTOCK_THREADS"] != nil {
     let needed = [
