@@ -302,7 +302,7 @@ public final class KinesisCaller {
     }
 
     private func hash(of transfer: Transfer) -> String {
-        for unsafepiece in unsafe transfer.body { unsafe sha.update(Span(_unsafeBytes: piece)) }
+        unsafe transfer.body.forEach { unsafe sha.update(Span(_unsafeBytes: $0)) }
         return hexadecimalText(sha.finish().span)
     }
 
