@@ -31,4 +31,11 @@ public struct FixedArray<Element: ~Copyable>: ~Copyable {
             return unsafe elements.baseAddress! + index
         }
     }
+
+    /// The value at an index of which the caller knows that it is one.
+    @unsafe @inlinable
+    public subscript(unchecked index: Int) -> Element {
+        unsafeAddress { unsafe UnsafePointer(elements.baseAddress.unsafelyUnwrapped + index) }
+        unsafeMutableAddress { unsafe elements.baseAddress.unsafelyUnwrapped + index }
+    }
 }

@@ -61,37 +61,63 @@ static size_t by_16(unsigned char *to, const unsigned char *from, size_t count) 
 }
 
 // `shuffle` picks, by its low four bits, the one special byte that a byte could be.
-__attribute__((target("avx2"))) static inline __m256i others32(__m256i bytes) {
+__attribute__((target("avx2"))) static inline __m256i specials32(__m256i bytes) {
     const __m256i specials = _mm256_setr_epi8(
         1, 0, '"', 0, 0, 0, 0, 0, 0, 0, 0, 0, '\\', 0, 0, 0, 1, 0, '"', 0, 0, 0, 0, 0, 0, 0, 0, 0, '\\', 0, 0, 0
     );
-    return _mm256_or_si256(
-        _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), bytes),
-        _mm256_cmpeq_epi8(_mm256_shuffle_epi8(specials, bytes), bytes)
-    );
+    return _mm256_cmpeq_epi8(_mm256_shuffle_epi8(specials, bytes), bytes);
 }
 
-__attribute__((target("avx2"))) static inline __m256i copy32(unsigned char *to, const unsigned char *from) {
+// What was seen in several steps: the lowest byte, as a signed number, at each place, and where one of the two stood.
+typedef struct {
+    __m256i low, special;
+} seen;
+
+__attribute__((target("avx2"))) static inline seen copy32(unsigned char *to, const unsigned char *from) {
     __m256i bytes = _mm256_loadu_si256((const __m256i *)from);
     _mm256_storeu_si256((__m256i *)to, bytes);
-    return others32(bytes);
+    return (seen){bytes, specials32(bytes)};
 }
 
+__attribute__((target("avx2"))) static inline seen both(seen a, seen b) {
+    return (seen){_mm256_min_epi8(a.low, b.low), _mm256_or_si256(a.special, b.special)};
+}
+
+__attribute__((target("avx2"))) static inline __m256i others32(seen all) {
+    return _mm256_or_si256(_mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), all.low), all.special);
+}
+
+__attribute__((target("avx2"))) static inline int is_plain32(seen all) {
+    __m256i result = others32(all);
+    return _mm256_testz_si256(result, result);
+}
+
+// Steps of 128 bytes, and as few as hold the rest; of each it is asked once whether all was plain.
 __attribute__((target("avx2"))) static size_t by_32(unsigned char *to, const unsigned char *from, size_t count) {
     size_t at = 0;
-    unsigned mask;
-    for (; count - at > 128; at += 128) {
-        __m256i a = copy32(to + at, from + at), b = copy32(to + at + 32, from + at + 32);
-        __m256i c = copy32(to + at + 64, from + at + 64), d = copy32(to + at + 96, from + at + 96);
-        __m256i any = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
-        if (__builtin_expect(!_mm256_testz_si256(any, any), 0)) break;
+    for (; count - at >= 128; at += 128) {
+        seen first = both(copy32(to + at, from + at), copy32(to + at + 32, from + at + 32));
+        seen second = both(copy32(to + at + 64, from + at + 64), copy32(to + at + 96, from + at + 96));
+        if (__builtin_expect(!is_plain32(both(first, second)), 0)) goto look;
     }
-    for (; count - at > 32; at += 32)
-        if ((mask = (unsigned)_mm256_movemask_epi8(copy32(to + at, from + at))))
-            return at + (size_t)__builtin_ctz(mask);
-    at = count - 32;
-    mask = (unsigned)_mm256_movemask_epi8(copy32(to + at, from + at));
-    return mask ? at + (size_t)__builtin_ctz(mask) : count;
+    // Over bytes that were copied already, so that none behind `count` is touched.
+    size_t end = count - 32;
+    seen rest = copy32(to + end, from + end);
+    if (count - at > 32) {
+        rest = both(rest, copy32(to + at, from + at));
+        if (count - at > 64) {
+            rest = both(rest, copy32(to + at + 32, from + at + 32));
+            rest = both(rest, copy32(to + end - 32, from + end - 32));
+        }
+    }
+    if (__builtin_expect(is_plain32(rest), 1)) return count;
+look:
+    for (; count - at > 32; at += 32) {
+        unsigned mask = (unsigned)_mm256_movemask_epi8(others32(copy32(to + at, from + at)));
+        if (mask) return at + (size_t)__builtin_ctz(mask);
+    }
+    unsigned mask = (unsigned)_mm256_movemask_epi8(others32(copy32(to + count - 32, from + count - 32)));
+    return mask ? count - 32 + (size_t)__builtin_ctz(mask) : count;
 }
 
 size_t ctext_copy_plain(void *to, const void *from, size_t count) {

@@ -10,12 +10,17 @@ public func fuzz(_ data: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     var writer = SyslogObjectWriter(isLocal: isLocal)
     var reader = SyslogReader(isLocal: isLocal)
     for message in input.split(separator: 0x1e, maxSplits: 1, omittingEmptySubsequences: false).map(Array.init) {
-        check(message, &writer, &reader)
+        check(message, isLocal, &writer, &reader)
     }
     return 0
 }
 
-func check(_ message: [UInt8], _ writer: inout SyslogObjectWriter, _ reader: inout SyslogReader) {
+func check(
+    _ message: [UInt8],
+    _ isLocal: Bool,
+    _ writer: inout SyslogObjectWriter,
+    _ reader: inout SyslogReader
+) {
     let fields = reader.read(message.span)
     let found = reader.host(message.span)
     precondition(found.isParsed == fields.isParsed && found.host == fields.host, "another host")
@@ -33,6 +38,9 @@ func check(_ message: [UInt8], _ writer: inout SyslogObjectWriter, _ reader: ino
         let peer = Array(message.prefix(SyslogObjectWriter.longestPeer))
         let written = unsafe writer.write(message.span, peer: peer.span, received: received, zone: 3600, into: out)
         let text = unsafe Array(out[..<written.count])
+        var fresh = SyslogObjectWriter(isLocal: isLocal)
+        _ = unsafe fresh.write(message.span, peer: peer.span, received: received, zone: 3600, into: out)
+        precondition(unsafe out[..<written.count].elementsEqual(text), "what came before shows")
         guard let object = try? WireFormat.json.read(text.span), let members = object.members else {
             preconditionFailure("no JSON: \(String(decoding: text, as: UTF8.self))")
         }

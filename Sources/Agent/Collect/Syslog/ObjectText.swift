@@ -34,17 +34,52 @@ struct ObjectText {
         count &+= unsafe piece.copy(to: memory + count)
     }
 
+    /// Up to 48 bytes of a message that has as many from `start` on.
+    @unsafe @inline(__always)
+    mutating func put(uncheckedFrom bytes: Span<UInt8>, _ start: Int, _ end: Int) {
+        let from = unsafe bytes.withUnsafeBytes { unsafe $0.baseAddress.unsafelyUnwrapped + start }
+        for at in [0, 16, 32] {
+            unsafe (memory + (count &+ at)).storeBytes(
+                of: (from + at).loadUnaligned(as: SIMD16<UInt8>.self),
+                as: SIMD16<UInt8>.self
+            )
+        }
+        count &+= end &- start
+    }
+
+    /// Where text may be written that is counted afterwards.
+    @unsafe @inline(__always) var end: UnsafeMutableRawPointer { unsafe memory + count }
+
+    /// Counts what was written there.
+    @inline(__always) mutating func count(_ more: Int) { count &+= more }
+
     /// Six decimal digits.
     @inline(__always)
-    mutating func put(sixDigits value: Int) {
-        let value = UInt64(truncatingIfNeeded: value)
-        let (high, rest) = (value / 10_000, value % 10_000)
-        let pairs = high | (rest / 100) << 16 | (rest % 100) << 32
-        // Three divisions by ten at once: exact below 1024 / 103.
-        let tens = (pairs &* 103) >> 10 & 0x000f_000f_000f
-        let digits = tens | (pairs &- tens &* 10) << 8 | 0x3030_3030_3030
-        unsafe (memory + count).storeBytes(of: digits.littleEndian, as: UInt64.self)
+    mutating func put(sixDigits value: UInt64) {
+        put(pair: value / 10_000, at: count)
+        let rest = value % 10_000
+        put(pair: rest / 100, at: count &+ 2)
+        put(pair: rest % 100, at: count &+ 4)
         count &+= 6
+    }
+
+    @inline(__always)
+    private func put(pair: UInt64, at place: Int) {
+        let digits = unsafe UnsafeRawPointer(Self.pairs.utf8Start).loadUnaligned(
+            fromByteOffset: Int(pair) &* 2,
+            as: UInt16.self
+        )
+        unsafe memory.storeBytes(of: digits, toByteOffset: place, as: UInt16.self)
+    }
+
+    /// `00` to `99`.
+    private static var pairs: StaticString {
+        """
+        00010203040506070809101112131415161718192021222324\
+        25262728293031323334353637383940414243444546474849\
+        50515253545556575859606162636465666768697071727374\
+        75767778798081828384858687888990919293949596979899
+        """
     }
 
     /// A field of a message's head, escaped; `part` has `SyslogReader.longestField` bytes at most.
@@ -68,6 +103,15 @@ struct ObjectText {
         count &+= size
     }
 
+    /// A member of which the value is a field; nothing if that is empty.
+    @inline(__always)
+    mutating func put(_ key: StaticString, _ part: SyslogMessage.Part, of bytes: Span<UInt8>) {
+        guard !part.isEmpty else { return }
+        put(key)
+        put(part, of: bytes)
+        put("\"")
+    }
+
     // MARK: what has any length
 
     /// Keeps so many more bytes free.
@@ -76,8 +120,11 @@ struct ObjectText {
     func hasRoom(for more: Int) -> Bool { limit - count >= more }
 
     /// What was written from `start` on.
-    func prepared(from start: Int) -> PreparedText {
-        unsafe PreparedText(Span(_unsafeBytes: UnsafeRawBufferPointer(start: memory + start, count: count - start)))
+    func prepared(from start: Int) -> PreparedText { withText(start..<count) { PreparedText($0) } }
+
+    /// What was written.
+    func withText<Result>(_ range: Range<Int>, _ body: (Span<UInt8>) -> Result) -> Result {
+        unsafe body(Span(_unsafeBytes: UnsafeRawBufferPointer(start: memory + range.lowerBound, count: range.count)))
     }
 
     /// Takes back everything behind `count`.
@@ -184,32 +231,5 @@ struct ObjectText {
             guard at + index < end, bytes[at + index] & 0xc0 == 0x80 else { return (index, false) }
         }
         return (size, true)
-    }
-}
-
-/// Up to 48 bytes of text that is written again and again.
-struct PreparedText {
-    private var (first, second, third): (SIMD16<UInt8>, SIMD16<UInt8>, SIMD16<UInt8>) = (.zero, .zero, .zero)
-    private var count = 0
-
-    static let mostBytes = 48
-
-    init() {}
-
-    init(_ text: Span<UInt8>) {
-        precondition(text.count <= Self.mostBytes)
-        count = text.count
-        unsafe withUnsafeMutableBytes(of: &self) { all in
-            for index in text.indices { unsafe all[index] = text[index] }
-        }
-    }
-
-    /// Writes 48 bytes, of which as many count as it returns.
-    @unsafe @inline(__always)
-    func copy(to place: UnsafeMutableRawPointer) -> Int {
-        unsafe place.storeBytes(of: first, as: SIMD16<UInt8>.self)
-        unsafe place.storeBytes(of: second, toByteOffset: 16, as: SIMD16<UInt8>.self)
-        unsafe place.storeBytes(of: third, toByteOffset: 32, as: SIMD16<UInt8>.self)
-        return count
     }
 }

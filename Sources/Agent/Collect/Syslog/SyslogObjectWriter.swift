@@ -1,4 +1,5 @@
 internal import Bytes
+internal import CText
 internal import Kinesis
 
 /// Writes a syslog message as one JSON object, into memory of the caller's; allocates nothing.
@@ -31,23 +32,21 @@ package struct SyslogObjectWriter: ~Copyable {
     private var reader: SyslogReader
     /// `,"facility":"…","severity":"…"` by priority.
     private let priorities: FixedArray<PreparedText>
-
-    // The text of the last times: most messages have the same again.
-    private var second = Int64.min
-    private var receivedText = PreparedText()
-    private var time = SyslogTime()
-    private var timeFrame: (hour: Int64, zone: Int) = (.min, 0)
-    private var timeText = PreparedText()
+    private var times = SyslogTimeWriter()
+    private var senders = SenderCache()
+    private var structuredData = StructuredDataWriter()
+    /// The first bytes of a message that is shorter than `opening`.
+    private let scratch = OwnMemory(opening)
 
     private var lastPeer: (low: UInt64, high: UInt64, count: Int) = (0, 0, 0)
     private var peerText = PreparedText()
-
-    private var parameters: [StructuredData.Parameter] = []
 
     /// The least memory that `write` takes: fields of full length, each byte escaped.
     package static let leastRoom = 8192 + ObjectText.slack
     /// A peer's name is at most this long.
     package static let longestPeer = 255
+    /// Bytes of a message that are read without asking whether they are there: priority, time and sender.
+    private static let opening = 128
 
     /// Memory with which no object of a message of `count` bytes is cut.
     package static func room(for count: Int) -> Int { leastRoom + 6 * count }
@@ -64,11 +63,11 @@ package struct SyslogObjectWriter: ~Copyable {
             text.append("\"")
             return text.withBytes { PreparedText($0) }
         }
-        parameters.reserveCapacity(StructuredData.mostParameters)
     }
 
     /// Writes the object of the message `bytes`.
     ///
+    /// What it costs depends on what the last messages have said; what it writes does not.
     /// - Parameters:
     ///   - peer: who sent it, `longestPeer` bytes at most; empty if that is not known.
     ///   - received: nanoseconds since 1970.
@@ -83,40 +82,199 @@ package struct SyslogObjectWriter: ~Copyable {
     ) -> Written {
         precondition(out.count >= Self.leastRoom && peer.count <= Self.longestPeer && bytes.count <= Int32.max)
         var text = unsafe ObjectText(out, reserve: 32)
-        putReceived(received, &text)
-        let message = reader.read(bytes)
-        if message.isParsed {
-            putTime(message, bytes, received, zone, &text)
-            if message.priority != SyslogMessage.noPriority { text.put(priorities[Int(message.priority)]) }
-            Self.put(",\"host\":\"", message.host, bytes, &text)
-            Self.put(",\"app\":\"", message.application, bytes, &text)
-            Self.put(",\"procid\":\"", message.processID, bytes, &text)
-            Self.put(",\"msgid\":\"", message.messageID, bytes, &text)
+        times.putReceived(received, zone, &text)
+        let opening = bytes.count >= Self.opening ? bytes : unsafe Span(_unsafeBytes: padded(bytes))
+        guard let (end, kind) = putKnownTime(opening, &text) else {
+            return writeTime(bytes, opening, peer, received, &text)
         }
-        var isWhole = true
-        if !message.structuredData.isEmpty {
-            isWhole = putStructuredData(message.structuredData, bytes, reserve: 6 * peer.count + 64, &text)
-        }
-        if peer.count > 0 { putPeer(peer, &text) }
-        if !message.isParsed { text.put(",\"unparsed\":true") }
-        text.put(",\"message\":\"")
-        let range = message.text.range
-        if !text.escape(bytes, range.lowerBound, range.upperBound) { isWhole = false }
-        if isWhole { text.put("\"}") } else { text.put("\",\"truncated\":true}") }
-        return Written(count: text.count, isParsed: message.isParsed, isTruncated: !isWhole, host: message.host)
+        return writeKnownSender(bytes, opening, peer, end, kind, &text)
     }
 
+    /// Writes the time and the priority of a message that begins with both, if such a time was met before.
+    ///
+    /// - Returns: where what follows begins.
     @inline(__always)
-    private static func put(
-        _ key: StaticString,
-        _ part: SyslogMessage.Part,
-        _ bytes: Span<UInt8>,
+    private func putKnownTime(
+        _ opening: Span<UInt8>,
         _ text: inout ObjectText
-    ) {
-        guard !part.isEmpty else { return }
-        text.put(key)
-        text.put(part, of: bytes)
-        text.put("\"")
+    ) -> (end: Int, kind: SenderCache.Kind)? {
+        let (priority, at) = unsafe SyslogReader.priority(opening.word(uncheckedAt: 0), at: 0)
+        guard priority != SyslogMessage.noPriority else { return nil }
+        var (end, kind) = (at &+ 16, ctext_sender_bsd)
+        if !times.stamps.putBSD(opening, at, &text) {
+            let isStructured = unsafe opening.word(uncheckedAt: at) & 0xffff == SyslogReader.version
+            guard let behind = times.stamps.putExact(opening, isStructured ? at &+ 2 : at, &text) else { return nil }
+            (end, kind) = (behind, isStructured ? ctext_sender_structured : ctext_sender_bsd)
+        }
+        unsafe text.put(priorities[unchecked: Int(priority)])
+        return (end, kind)
+    }
+
+    /// Writes everything behind time and priority, as it is known if the sender was met before.
+    @inline(__always)
+    private mutating func writeKnownSender(
+        _ bytes: Span<UInt8>,
+        _ opening: Span<UInt8>,
+        _ peer: Span<UInt8>,
+        _ end: Int,
+        _ kind: SenderCache.Kind,
+        _ text: inout ObjectText
+    ) -> Written {
+        guard let sender = unsafe senders.write(opening, end, kind, peer, to: text.end) else {
+            let head = SyslogReader.Head(follows: kind == ctext_sender_structured ? .fields : .host, end: end)
+            return writeSender(bytes, opening, peer, head, .init(), isParsed: true, &text)
+        }
+        var start = end &+ sender.headCount
+        let host = sender.host(end)
+        if kind == ctext_sender_structured {
+            let next = bytes.word(at: start)
+            guard next & 0xffff == Self.noData else {
+                text.count(sender.fieldCount)
+                return writeData(bytes, peer, start, host, &text)
+            }
+            start &+= next >> 16 & 0xff_ffff == SyslogReader.mark ? 5 : 2
+        }
+        text.count(sender.textCount)
+        return finish(bytes, start, host, &text)
+    }
+
+    /// `- `, for structured data.
+    private static let noData: UInt64 = 0x202d
+
+    /// Writes the text, behind everything else.
+    @inline(__always)
+    private func finish(
+        _ bytes: Span<UInt8>,
+        _ start: Int,
+        _ host: SyslogMessage.Part,
+        isParsed: Bool = true,
+        isWhole: Bool = true,
+        _ text: inout ObjectText
+    ) -> Written {
+        let range = SyslogReader.text(bytes, start).range
+        let isWhole = text.escape(bytes, range.lowerBound, range.upperBound) && isWhole
+        if isWhole { text.put("\"}") } else { text.put("\",\"truncated\":true}") }
+        return Written(count: text.count, isParsed: isParsed, isTruncated: !isWhole, host: host)
+    }
+
+    /// The message with zeros behind it.
+    @unsafe @inline(never)
+    private func padded(_ bytes: Span<UInt8>) -> UnsafeRawBufferPointer {
+        unsafe scratch.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+        unsafe bytes.withUnsafeBytes { unsafe scratch.bytes.copyMemory(from: $0) }
+        return unsafe UnsafeRawBufferPointer(scratch.bytes)
+    }
+
+    // MARK: what was not met before
+
+    /// Writes everything from the time on, and learns it.
+    @inline(never)
+    private mutating func writeTime(
+        _ bytes: Span<UInt8>,
+        _ opening: Span<UInt8>,
+        _ peer: Span<UInt8>,
+        _ received: Int64,
+        _ text: inout ObjectText
+    ) -> Written {
+        var message = SyslogMessage()
+        let head = reader.head(bytes, &message)
+        if message.isParsed {
+            times.put(message, bytes, received, &text)
+            if message.priority != SyslogMessage.noPriority { text.put(priorities[Int(message.priority)]) }
+            // Its sixteen bytes, if they are a time as it is in RFC 3164.
+            let start = head.end - 16
+            times.learn(message, opening, reader.isBSDTime(message.time, bytes, start) ? start : nil)
+        }
+        // What a sender's entry does not hold: a host in front of the time.
+        guard let kind = head.kind, head.end <= Self.opening - SenderCache.window, message.host.isEmpty else {
+            return writeSender(bytes, opening, peer, head, message.host, isParsed: message.isParsed, &text)
+        }
+        return writeKnownSender(bytes, opening, peer, head.end, kind, &text)
+    }
+
+    /// Writes everything behind time and priority, and learns the sender.
+    ///
+    /// - Parameter host: what is known of it.
+    @inline(never)
+    private mutating func writeSender(
+        _ bytes: Span<UInt8>,
+        _ opening: Span<UInt8>,
+        _ peer: Span<UInt8>,
+        _ head: SyslogReader.Head,
+        _ host: SyslogMessage.Part,
+        isParsed: Bool,
+        _ text: inout ObjectText
+    ) -> Written {
+        var message = SyslogMessage()
+        message.host = host
+        let sender = reader.sender(bytes, head, &message)
+        let start = text.count
+        text.put(",\"host\":\"", message.host, of: bytes)
+        text.put(",\"app\":\"", message.application, of: bytes)
+        text.put(",\"procid\":\"", message.processID, of: bytes)
+        text.put(",\"msgid\":\"", message.messageID, of: bytes)
+        let fields = start..<text.count
+        var end = sender.end
+        var isWhole = true
+        if sender.hasData { end = putData(bytes, end, peer, &isWhole, &text) }
+        let rest = text.count
+        if peer.count > 0 { putPeer(peer, &text) }
+        if !isParsed { text.put(",\"unparsed\":true") }
+        text.put(",\"message\":\"")
+        // Of RFC 3164 only with a tag, behind which nothing else was looked at.
+        if let kind = head.kind, host.isEmpty, head.end <= Self.opening - SenderCache.window,
+            sender.hasData || kind == ctext_sender_bsd && !message.application.isEmpty
+        {
+            text.withText(fields) { fields in
+                text.withText(rest..<text.count) { rest in
+                    senders.learn(
+                        opening,
+                        head.end,
+                        sender.end,
+                        kind,
+                        host: message.host,
+                        peer,
+                        fields: fields,
+                        rest: rest
+                    )
+                }
+            }
+        }
+        return finish(bytes, end, message.host, isParsed: isParsed, isWhole: isWhole, &text)
+    }
+
+    /// Writes the structured data that begins at `start`, and everything behind it.
+    @inline(never)
+    private mutating func writeData(
+        _ bytes: Span<UInt8>,
+        _ peer: Span<UInt8>,
+        _ start: Int,
+        _ host: SyslogMessage.Part,
+        _ text: inout ObjectText
+    ) -> Written {
+        var isWhole = true
+        let end = putData(bytes, start, peer, &isWhole, &text)
+        if peer.count > 0 { putPeer(peer, &text) }
+        text.put(",\"message\":\"")
+        return finish(bytes, end, host, isWhole: isWhole, &text)
+    }
+
+    /// Writes the structured data that begins at `start`, if there is any.
+    ///
+    /// - Returns: where the text begins.
+    private mutating func putData(
+        _ bytes: Span<UInt8>,
+        _ start: Int,
+        _ peer: Span<UInt8>,
+        _ isWhole: inout Bool,
+        _ text: inout ObjectText
+    ) -> Int {
+        var message = SyslogMessage()
+        let end = SyslogReader.data(bytes, start, &message)
+        if !message.structuredData.isEmpty {
+            isWhole = structuredData.put(message.structuredData, bytes, reserve: 6 * peer.count + 64, &text)
+        }
+        return end
     }
 
     /// The peer, which has sent the message before most often.
@@ -130,176 +288,9 @@ package struct SyslogObjectWriter: ~Copyable {
     @inline(never)
     private mutating func putNewPeer(_ peer: Span<UInt8>, _ text: inout ObjectText) {
         let start = text.count
-        Self.put(",\"peer\":\"", .init(0, peer.count), peer, &text)
+        text.put(",\"peer\":\"", .init(0, peer.count), of: peer)
         guard peer.count <= 16, text.count - start <= PreparedText.mostBytes else { return }
         lastPeer = (peer.word(at: 0), peer.word(at: 8), peer.count)
         peerText = text.prepared(from: start)
-    }
-
-    // MARK: times
-
-    @inline(__always)
-    private mutating func putReceived(_ received: Int64, _ text: inout ObjectText) {
-        var (now, nanosecond) = received.quotientAndRemainder(dividingBy: 1_000_000_000)
-        if nanosecond < 0 { (now, nanosecond) = (now - 1, nanosecond + 1_000_000_000) }
-        if now != second { prepareReceived(now) }
-        text.put(receivedText)
-        text.put(sixDigits: Int(nanosecond / 1000))
-        text.put("Z\"")
-    }
-
-    @inline(never)
-    private mutating func prepareReceived(_ now: Int64) {
-        second = now
-        let civil = CivilTime(unixSeconds: now)
-        let time = SyslogTime(
-            year: civil.year,
-            month: civil.month,
-            day: civil.day,
-            hour: civil.hour,
-            minute: civil.minute,
-            second: civil.second
-        )!
-        var out = ByteWriter()
-        out.append("{\"received\":\"")
-        // Without its Z.
-        out.append(time, received: 0, zone: 0, without: 1)
-        out.append(".")
-        receivedText = out.withBytes { PreparedText($0) }
-    }
-
-    @inline(__always)
-    private mutating func putTime(
-        _ message: SyslogMessage,
-        _ bytes: Span<UInt8>,
-        _ received: Int64,
-        _ zone: Int,
-        _ text: inout ObjectText
-    ) {
-        if !message.timeText.isEmpty {
-            Self.put(",\"timestamp\":\"", message.timeText, bytes, &text)
-        } else if message.time.isThere {
-            // The guess of a year may change with the hour.
-            let frame = (hour: second >> 12, zone: zone)
-            if message.time != time || frame != timeFrame { prepareTime(message.time, received, frame) }
-            text.put(",\"timestamp\":\"")
-            text.put(timeText)
-        }
-    }
-
-    @inline(never)
-    private mutating func prepareTime(_ new: SyslogTime, _ received: Int64, _ frame: (hour: Int64, zone: Int)) {
-        (time, timeFrame) = (new, frame)
-        var out = ByteWriter()
-        out.append(time, received: received, zone: frame.zone, without: 0)
-        out.append("\"")
-        timeText = out.withBytes { PreparedText($0) }
-    }
-    // MARK: structured data
-
-    /// Writes the elements as an object of objects, or nothing if there is no room.
-    ///
-    /// - Parameter reserve: bytes that what follows needs.
-    @inline(never)
-    private mutating func putStructuredData(
-        _ part: SyslogMessage.Part,
-        _ bytes: Span<UInt8>,
-        reserve: Int,
-        _ text: inout ObjectText
-    ) -> Bool {
-        parameters.removeAll(keepingCapacity: true)
-        _ = StructuredData.parse(bytes, Int(part.start)) { parameters.append($0) }
-        let start = text.count
-        text.setAside(reserve)
-        defer { text.setAside(-reserve) }
-        text.put(",\"structured_data\":{")
-        for index in parameters.indices {
-            let element = parameters[index].element
-            // An element that comes again belongs to the first one.
-            guard !parameters[..<index].contains(where: { Self.same($0.element, element, bytes) }) else { continue }
-            if index > 0 { text.put(",") }
-            guard putElement(from: index, bytes, &text) else {
-                text.rewind(to: start)
-                return false
-            }
-        }
-        text.put("}")
-        return true
-    }
-
-    /// The parameters of all elements that are named as the one of the parameter `first`.
-    private func putElement(from first: Int, _ bytes: Span<UInt8>, _ text: inout ObjectText) -> Bool {
-        let element = parameters[first].element
-        guard text.hasRoom(for: SyslogReader.longestField + 16) else { return false }
-        text.put("\"")
-        text.put(element, of: bytes)
-        text.put("\":{")
-        var isFirst = true
-        for index in first..<parameters.count where Self.same(parameters[index].element, element, bytes) {
-            let name = parameters[index].name
-            func isSame(_ other: StructuredData.Parameter) -> Bool {
-                Self.same(other.element, element, bytes) && Self.same(other.name, name, bytes)
-            }
-            guard !name.isEmpty, !parameters[first..<index].contains(where: isSame) else { continue }
-            guard text.hasRoom(for: SyslogReader.longestField + 16) else { return false }
-            if !isFirst { text.put(",") }
-            isFirst = false
-            text.put("\"")
-            text.put(name, of: bytes)
-            text.put("\":")
-            let isMany = parameters[(index + 1)...].contains(where: isSame)
-            if isMany { text.put("[") }
-            guard putValue(parameters[index].value, bytes, &text) else { return false }
-            if isMany {
-                for other in parameters[(index + 1)...] where isSame(other) {
-                    text.put(",")
-                    guard putValue(other.value, bytes, &text) else { return false }
-                }
-                text.put("]")
-            }
-        }
-        text.put("}")
-        return true
-    }
-
-    /// A value without its escapes: a backslash before anything but a quote, a backslash or a bracket stands for itself.
-    private func putValue(_ part: SyslogMessage.Part, _ bytes: Span<UInt8>, _ text: inout ObjectText) -> Bool {
-        text.put("\"")
-        var (from, end) = (part.range.lowerBound, part.range.upperBound)
-        while let backslash = Self.backslash(bytes, from, end) {
-            let isEscape = [UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "]")].contains(bytes[backslash + 1])
-            guard text.escape(bytes, from, isEscape ? backslash : backslash + 1) else { return false }
-            guard text.escape(bytes, backslash + 1, backslash + 2) else { return false }
-            from = backslash + 2
-        }
-        end = max(from, end)
-        guard text.escape(bytes, from, end), text.hasRoom(for: 16) else { return false }
-        text.put("\"")
-        return true
-    }
-
-    /// The first backslash that has a byte behind it.
-    private static func backslash(_ bytes: Span<UInt8>, _ start: Int, _ end: Int) -> Int? {
-        var at = start
-        while at + 1 < end {
-            if bytes[at] == UInt8(ascii: "\\") { return at }
-            at += 1
-        }
-        return nil
-    }
-
-    private static func same(_ one: SyslogMessage.Part, _ other: SyslogMessage.Part, _ bytes: Span<UInt8>) -> Bool {
-        guard one.count == other.count else { return false }
-        for (left, right) in zip(one.range, other.range) where bytes[left] != bytes[right] { return false }
-        return true
-    }
-}
-
-extension ByteWriter {
-    fileprivate mutating func append(_ time: SyslogTime, received: Int64, zone: Int, without last: Int) {
-        unsafe append(upTo: SyslogTime.mostBytes) { room in
-            var span = unsafe MutableSpan<UInt8>(_unsafeElements: room.bindMemory(to: UInt8.self))
-            return time.write(received: received, zone: zone, to: &span) - last
-        }
     }
 }

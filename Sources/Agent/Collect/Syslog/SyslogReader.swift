@@ -57,33 +57,30 @@ package struct SyslogReader: Sendable {
     }
 
     /// Everything that the message says.
-    @inline(__always)
     package mutating func read(_ bytes: Span<UInt8>) -> SyslogMessage {
         var message = SyslogMessage()
         let head = head(bytes, &message)
-        var at = head.end
-        switch head.follows {
-        case .fields: at = Self.fields(bytes, at, &message)
-        case .host:
-            if !isLocal { at = Self.bsdHost(bytes, at, &message.host) }
-            at = Self.tag(bytes, at, &message)
-        case .tag: at = Self.tag(bytes, at, &message)
-        case .text: break
-        }
-        var end = bytes.count
-        // A datagram's NUL or a stream's line end is not the sender's text.
-        while end > at, bytes[end - 1] == 0 || bytes[end - 1] == 0x0a || bytes[end - 1] == 0x0d { end -= 1 }
-        message.text = .init(min(at, end), end)
+        let sender = sender(bytes, head, &message)
+        message.text = Self.text(bytes, sender.hasData ? Self.data(bytes, sender.end, &message) : sender.end)
         return message
     }
 
     // MARK: priority and time
 
-    private struct Head {
+    struct Head {
         enum Follows { case fields, host, tag, text }
         var follows: Follows
         /// What follows begins here.
         var end: Int
+
+        /// How the sender is found, if it has named itself in one of the usual ways.
+        var kind: SenderCache.Kind? {
+            switch follows {
+            case .fields: ctext_sender_structured
+            case .host: ctext_sender_bsd
+            case .tag, .text: nil
+            }
+        }
     }
 
     private struct Stamp {
@@ -94,8 +91,9 @@ package struct SyslogReader: Sendable {
         var end: Int
     }
 
+    /// Priority and time.
     @inline(__always)
-    private mutating func head(_ bytes: Span<UInt8>, _ message: inout SyslogMessage) -> Head {
+    mutating func head(_ bytes: Span<UInt8>, _ message: inout SyslogMessage) -> Head {
         var at: Int
         (message.priority, at) = Self.priority(bytes, at: 0)
         if message.priority == SyslogMessage.noPriority {
@@ -140,12 +138,22 @@ package struct SyslogReader: Sendable {
         return Head(follows: .host, end: at &+ 16)
     }
 
-    private static let version = UInt64(UInt8(ascii: "1")) | UInt64(UInt8(ascii: " ")) << 8
+    static let version = UInt64(UInt8(ascii: "1")) | UInt64(UInt8(ascii: " ")) << 8
+
+    /// Whether the sixteen bytes at `at` are `time` as it is in RFC 3164; asked behind the head that they are in.
+    func isBSDTime(_ time: SyslogTime, _ bytes: Span<UInt8>, _ at: Int) -> Bool {
+        at >= 0 && time == lastBSD.time && bytes.word(at: at) == lastBSD.low && bytes.word(at: at + 8) == lastBSD.high
+    }
 
     /// The priority, and where what follows it begins.
     @inline(__always)
     private static func priority(_ bytes: Span<UInt8>, at start: Int) -> (value: UInt8, end: Int) {
-        let word = bytes.word(at: start)
+        priority(bytes.word(at: start), at: start)
+    }
+
+    /// The priority that begins the `word` at `start`, and where what follows it begins.
+    @inline(__always)
+    static func priority(_ word: UInt64, at start: Int) -> (value: UInt8, end: Int) {
         let (first, second, third) = (word >> 8 & 0xff ^ 0x30, word >> 16 & 0xff ^ 0x30, word >> 24 & 0xff ^ 0x30)
         let close = UInt64(UInt8(ascii: ">") ^ 0x30)
         guard word & 0xff == UInt64(UInt8(ascii: "<")), first < 10 else { return (SyslogMessage.noPriority, start) }
@@ -240,18 +248,51 @@ package struct SyslogReader: Sendable {
 
     // MARK: fields
 
-    /// RFC 5424's fields from the host on, and its structured data.
+    /// What tells who has sent the message; its structured data is still to be read where it may have some.
+    @inline(__always)
+    func sender(_ bytes: Span<UInt8>, _ head: Head, _ message: inout SyslogMessage) -> (end: Int, hasData: Bool) {
+        switch head.follows {
+        case .fields: return Self.fields(bytes, head.end, &message)
+        case .host:
+            let end = isLocal ? head.end : Self.bsdHost(bytes, head.end, &message.host)
+            return (Self.tag(bytes, end, &message), false)
+        case .tag: return (Self.tag(bytes, head.end, &message), false)
+        case .text: return (head.end, false)
+        }
+    }
+
+    /// The text that begins at `start`.
+    @inline(__always)
+    static func text(_ bytes: Span<UInt8>, _ start: Int) -> SyslogMessage.Part {
+        var end = bytes.count
+        // A datagram's NUL or a stream's line end is not the sender's text.
+        while end > start, bytes[end - 1] == 0 || bytes[end - 1] == 0x0a || bytes[end - 1] == 0x0d { end -= 1 }
+        return .init(min(start, end), end)
+    }
+
+    /// RFC 5424's fields from the host on.
+    ///
+    /// - Returns: where the structured data begins, or else the text.
+    @inline(__always)
+    private static func fields(
+        _ bytes: Span<UInt8>,
+        _ start: Int,
+        _ message: inout SyslogMessage
+    ) -> (end: Int, hasData: Bool) {
+        guard var at = field(bytes, start, &message.host) else { return (start, false) }
+        guard let next = field(bytes, at, &message.application) else { return (at, false) }
+        at = next
+        guard let next = field(bytes, at, &message.processID) else { return (at, false) }
+        at = next
+        guard let next = field(bytes, at, &message.messageID) else { return (at, false) }
+        return (next, true)
+    }
+
+    /// RFC 5424's structured data.
     ///
     /// - Returns: where the text begins.
-    @inline(__always)
-    private static func fields(_ bytes: Span<UInt8>, _ start: Int, _ message: inout SyslogMessage) -> Int {
-        guard var at = field(bytes, start, &message.host) else { return start }
-        guard let next = field(bytes, at, &message.application) else { return at }
-        at = next
-        guard let next = field(bytes, at, &message.processID) else { return at }
-        at = next
-        guard let next = field(bytes, at, &message.messageID) else { return at }
-        at = next
+    static func data(_ bytes: Span<UInt8>, _ start: Int, _ message: inout SyslogMessage) -> Int {
+        var at = start
         guard at < bytes.count else { return at }
         if bytes[at] == UInt8(ascii: "[") {
             // What is not well-formed is text.
@@ -265,8 +306,11 @@ package struct SyslogReader: Sendable {
             at += 1
         }
         if at < bytes.count { at += 1 }
-        return bytes.word(at: at) & 0xff_ffff == 0xbf_bbef ? at + 3 : at
+        return bytes.word(at: at) & 0xff_ffff == mark ? at + 3 : at
     }
+
+    /// UTF-8's byte order mark.
+    static let mark: UInt64 = 0xbf_bbef
 
     /// A field and the space behind it; `-` leaves `part` empty.
     ///

@@ -1,4 +1,5 @@
 #pragma once
+#include "senders.h"
 #include <stddef.h>
 
 /// Copies the bytes that a JSON string holds as they are, ASCII without controls, quotes and backslashes, up to the first
