@@ -52,26 +52,32 @@ package struct Work: Sendable {
         Work("text scalar", 20, "the same without vectors", { unsafe texts(by: ctext_copy_plain_portable) }),
     ]
 
-    /// One syslog message, a hundred times a round.
+    /// What becomes of a syslog message, 1,024 a round.
     package static let messages = [
-        Work("syslog raw", 1, "syslog message of 200 bytes, whether it is one") { { syslog("syslog-raw", $0 * 100) } },
-        Work("syslog host", 1, "syslog message of 200 bytes, its host") { { syslog("syslog-host", $0 * 100) } },
-        Work("syslog json", 1, "syslog message of 200 bytes as a JSON object") { { syslog("syslog-json", $0 * 100) } },
+        Work("syslog raw", 1, "syslog message of 200 bytes, whether it is one") {
+            kept(SyslogWorks.made()) { $0.raw(rounds: $1) }
+        },
+        Work("syslog host", 1, "syslog message of 200 bytes, its host") {
+            kept(SyslogWorks.made()) { $0.host(rounds: $1) }
+        },
+        Work("syslog json", 1, "syslog message of 200 bytes as a JSON object, 64 senders") {
+            kept(SyslogWorks.made()) { $0.object(rounds: $1, isNew: false) }
+        },
     ]
 
-    static let message =
-        "<165>1 2003-10-11T22:14:15.003987Z mymachine.example.com evntslog 1234 ID47 - "
-        + String(repeating: "disk sda is at 91 percent of its capacity, ", count: 3).prefix(122)
-
-    /// Those that other programs compare: of packing, and of a syslog message from standard input.
-    package static let others =
-        [
-            Work("pack", 4, "record of 100 bytes under one key", packed),
-            Work("pack-keys", 4, "record of 100 bytes, 1,000 keys", packedByKey),
-        ]
-        + ["syslog-memchr", "syslog-memcpy", "syslog-raw", "syslog-host", "syslog-json"].map { name in
-            Work(name, 500, "syslog message") { { rounds in syslog(name, rounds) } }
-        }
+    /// Those that other programs compare: of packing, and of syslog messages from standard input.
+    package static let others = [
+        Work("pack", 4, "record of 100 bytes under one key", packed),
+        Work("pack-keys", 4, "record of 100 bytes, 1,000 keys", packedByKey),
+        Work("syslog-memchr", 8, "syslog message") { kept(SyslogWorks.read()) { $0.search(rounds: $1) } },
+        Work("syslog-memcpy", 8, "syslog message") { kept(SyslogWorks.read()) { $0.copy(rounds: $1) } },
+        Work("syslog-raw", 8, "syslog message") { kept(SyslogWorks.read()) { $0.raw(rounds: $1) } },
+        Work("syslog-host", 8, "syslog message") { kept(SyslogWorks.read()) { $0.host(rounds: $1) } },
+        Work("syslog-json", 8, "syslog message") { kept(SyslogWorks.read()) { $0.object(rounds: $1, isNew: false) } },
+        Work("syslog-json-new", 8, "syslog message") {
+            kept(SyslogWorks.read()) { $0.object(rounds: $1, isNew: true) }
+        },
+    ]
 }
 
 /// What does rounds with something that it keeps between them.
