@@ -1,4 +1,4 @@
-import Glibc
+public import Glibc
 
 extension Span<UInt8> {
     /// The offset of the first `byte` at or after `start`.
@@ -31,7 +31,7 @@ extension UnsafeRawBufferPointer {
     public func firstOffset(of byte: UInt8) -> Int? { unsafe findFirst(byte, in: self) }
 }
 
-@usableFromInline
+@inlinable @inline(__always)
 @unsafe
 func findFirst(_ byte: UInt8, in bytes: UnsafeRawBufferPointer) -> Int? {
     guard let base = bytes.baseAddress, let hit = unsafe memchr(base, Int32(byte), bytes.count) else { return nil }

@@ -377,9 +377,13 @@ extension AggregateWriter {
         /// Bytes a record of `count` bytes takes in the aggregate.
         @inline(__always)
         func size(of count: Int) -> Int {
-            let inner = self.count + Varint.size(UInt64(count)) + count
-            return 1 + Varint.size(UInt64(inner)) + inner
+            let inner = inner(of: count)
+            return 1 &+ Varint.size(UInt64(truncatingIfNeeded: inner)) &+ inner
         }
+
+        /// The same without its tag and its length: what its length says.
+        @inline(__always)
+        func inner(of count: Int) -> Int { self.count &+ Varint.size(UInt64(truncatingIfNeeded: count)) &+ count }
     }
 
     /// Keys of one kind an aggregate may hold, so that an index takes two bytes.
@@ -461,7 +465,7 @@ extension AggregateWriter {
 
     @inline(__always)
     private mutating func reserve(_ count: Int) {
-        if memory.capacity < used + count + Self.tailroom { grow(by: count) }
+        if memory.capacity < used &+ count &+ Self.tailroom { grow(by: count) }
     }
 
     private mutating func grow(by count: Int) {
@@ -473,20 +477,27 @@ extension AggregateWriter {
     @inline(__always)
     @unsafe
     private mutating func put(_ record: UnsafeRawBufferPointer, _ frame: Frame) {
-        let begin = unsafe memory.base + used
-        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
-        var out = unsafe Varint.store(
-            UInt64(frame.count + Varint.size(UInt64(record.count)) + record.count),
-            at: begin + 1
-        )
-        unsafe out.storeBytes(of: frame.bits, as: UInt64.self)
-        unsafe out = Varint.store(UInt64(record.count), at: out + frame.count)
-        unsafe Self.copy(record, to: out)
-        let payload = unsafe used + (out - begin)
+        let payload = unsafe Self.write(record, frame, at: memory.base + used) - memory.base
         if recordCount == 0 { firstPayload = payload..<payload + record.count }
         used = payload + record.count
         recordCount += 1
         userBytes += record.count
+    }
+
+    /// Writes a record at `begin`, and returns where its data begins.
+    @inline(__always)
+    @unsafe
+    private static func write(
+        _ record: UnsafeRawBufferPointer,
+        _ frame: Frame,
+        at begin: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
+        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: frame.inner(of: record.count)), at: begin + 1)
+        unsafe out.storeBytes(of: frame.bits, as: UInt64.self)
+        unsafe out = Varint.store(UInt64(truncatingIfNeeded: record.count), at: out + frame.count)
+        unsafe copy(record, to: out)
+        return unsafe out
     }
 
     /// Copies a record; a short one here, for which a call would cost as much as the copy.
@@ -500,7 +511,7 @@ extension AggregateWriter {
         var at = 0
         while at < last {
             unsafe copyBlock(from + at, to: out + at)
-            at += 32
+            at &+= 32
         }
         unsafe copyBlock(from + last, to: out + last)
     }
@@ -521,17 +532,34 @@ extension AggregateWriter {
         _ longest: Int,
         _ frame: Frame
     ) -> Bool {
+        // How far the records may reach: `size` is a sum of which nothing else changes here.
+        let end = used + maxSize - size
+        let mostRecords = maxRecords == 0 ? Int.max : maxRecords
+        // In registers: through the writer each would wait for the last record's.
+        var (at, count, bytes) = (used, recordCount, 0)
+        var (base, room) = unsafe (memory.base, memory.capacity - Self.tailroom)
+        var isFull = false
         while offset < block.count {
             let (data, next) = Cut.next(in: block, at: offset)
-            if data.count > longest { return true }
+            if data.count > longest { break }
             let cost = frame.size(of: data.count)
-            if recordCount > 0 {
-                if size + cost > maxSize || !hasRoomForRecord { return false }
+            isFull = count > 0 && (at &+ cost > end || count >= mostRecords)
+            if isFull { break }
+            if at &+ cost > room {
+                used = at
+                grow(by: cost)
+                unsafe (base, room) = (memory.base, memory.capacity - Self.tailroom)
             }
-            reserve(cost)
-            unsafe block.extracting(unchecked: data).withUnsafeBytes { unsafe put($0, frame) }
+            let record = unsafe block.extracting(unchecked: data)
+            let payload = unsafe record.withUnsafeBytes { unsafe Self.write($0, frame, at: base + at) - base }
+            if count == 0 { firstPayload = payload..<payload + data.count }
+            at = payload &+ data.count
+            count &+= 1
+            bytes &+= data.count
             offset = next
         }
-        return true
+        (used, recordCount) = (at, count)
+        userBytes += bytes
+        return !isFull
     }
 }
