@@ -21,6 +21,8 @@ public final class UnixSocketFile: Sendable {
         try Self.removeDead(path, isDatagram: isDatagram)
         do throws(SystemError) {
             let descriptor = Descriptor(try check("socket", nil, clinux_socket(1, isDatagram ? 1 : 0)))
+            // Of what is sent before the kernel was asked to, it does not say who sent it.
+            if isDatagram { _ = try check("setsockopt", path, clinux_tell_origin(descriptor.number, 1, 0)) }
             _ = try check("bind", path, unsafe clinux_bind_unix(descriptor.number, path))
             do throws(SystemError) {
                 identity = try FileStatus(of: path)
