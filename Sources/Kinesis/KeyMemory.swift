@@ -83,8 +83,8 @@ struct KeyMemory: ~Copyable {
     private var places: UnsafeMutablePointer<UInt64>?
     private static let indexBits: UInt64 = 16
 
-    /// How much oftener keys were known than not; below zero, hardly any is.
-    private var luck = 0
+    /// How much oftener keys were known than not, of the last some thousand; below zero, hardly any is.
+    private var luck = mostLuck
     private static let mostLuck = 4096
     private var turn: UInt8 = 0
 
