@@ -147,6 +147,28 @@ import Testing
         #expect(collecting.until { collecting.text == "one\ntwo\nnew\nunx\n" })
     }
 
+    @Test(arguments: ["app.log", "app.log*"])
+    func `a file that was met empty and is not read to its end before it is truncated goes on in its copy`(
+        pattern: String
+    ) throws {
+        let scratch = try Scratch()
+        try scratch.write("app.log", "")
+        let collecting = try Collecting(scratch, ring: 1 << 20) { $0.paths = [scratch.path + "/" + pattern] }
+        #expect(collecting.until { collecting.counters.collectors.filesOpen.now == 1 })
+        let text = (0..<200_000).map { "line \($0) of a file that is longer than the ring\n" }.joined()
+        try scratch.write("app.log", text)
+        #expect(collecting.until { collecting.bytes.count > 0 })
+        try scratch.write("app.log.1", text)
+        // Time to meet the copy, where the pattern asks for it.
+        #expect(collecting.until { collecting.bytes.count > 4 << 20 })
+        scratch.cut("app.log", to: 0)
+        #expect(collecting.until { collecting.bytes.count >= text.utf8.count })
+        try scratch.write("app.log", "new\n")
+        #expect(collecting.until { collecting.bytes.count >= text.utf8.count + 4 })
+        #expect(collecting.text == text + "new\n" && !collecting.hasGap)
+        #expect(collecting.sources.count == 2 && collecting.counters.collectors.bytesLost.now == 0)
+    }
+
     @Test func `a deleted file is read to its end, and what its writer still writes too`() throws {
         let scratch = try Scratch()
         let file = try AppendedFile(scratch["a.log"])

@@ -106,7 +106,7 @@ package struct FileCollector: ~Copyable {
                     bytes += count
                     result = step
                     // Before the lane sees the block, and settles it.
-                    checkpoints.passed(file.source, file.end(&sha))
+                    finder.files.noteRead(file, &sha)
                     publish()
                 case .end: break turn
                 case .full:
@@ -241,7 +241,7 @@ package struct FileCollector: ~Copyable {
                 let step = try finish(file)
                 switch step {
                 case .read(let count):
-                    checkpoints.passed(file.source, file.end(&sha))
+                    finder.files.noteRead(file, &sha)
                     counters.collectors.bytesRead.add(count)
                     result = step
                 case .end:

@@ -302,12 +302,15 @@ final class TailedFile {
         return try !isUntouched()
     }
 
+    /// Whether more of it was read than its mark knows: it was met when it was short, and may never be read to its end.
+    var hasGrownPastMark: Bool { Int(headSize) < FileMark.headBytes && offset > UInt64(headSize) }
+
     /// Notes name and head in the checkpoints: while the file is short, its head grows.
     func describe(in checkpoints: Checkpoints) throws(SystemError) {
         if opening == 0 || Int(headSize) < FileMark.headBytes && size > UInt64(headSize), let reading {
             let bytes = try reading.file.bytes(at: 0, count: FileMark.headBytes)
             // Truncated a moment ago, it keeps the head by which its copy is found.
-            if mark.begins(bytes) {
+            if mark.begins(bytes), try isUntouched() {
                 (headSize, head) = (UInt16(bytes.count), Fingerprint(of: bytes.span))
                 opening = Self.opening(bytes)
             }

@@ -490,6 +490,12 @@ struct TailedFiles: ~Copyable {
         return true
     }
 
+    /// Notes how far a file is read, before anybody can settle what was read.
+    mutating func noteRead(_ file: TailedFile, _ sha: inout SHA256) {
+        checkpoints.passed(file.source, file.end(&sha))
+        if file.hasGrownPastMark { describe(file) }
+    }
+
     /// Looks at a file that was read to its end; true if there is more.
     mutating func lookAgain(_ file: TailedFile) throws(SystemError) -> Bool {
         _ = try file.look()
