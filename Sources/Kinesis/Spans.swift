@@ -37,7 +37,7 @@ public struct Spans: Equatable, Sendable {
     /// The position before which everything has settled: what a checkpoint may say.
     public private(set) var settled: UInt64
     /// Settled stretches behind a gap, in order, neighbours joined.
-    private var ahead: [Range<UInt64>] = []
+    public private(set) var ahead: [Range<UInt64>] = []
     private var merged: [Range<UInt64>] = []
 
     /// - Parameter start: the position at which reading began.

@@ -69,7 +69,18 @@ import Testing
         var slot = Array("PSPOSIT1".utf8) + [UInt8](repeating: 0, count: 32)
         for place in [8, 16, 24] { set(&slot, place, extremes.randomElement(using: &random)!) }
         set(&slot, 32, crc(slot[0..<32]), count: 4)
-        return slot
+        var stretches: [UInt8] = []
+        let count = random.below(4)
+        for _ in 0..<count * 3 {
+            var number = [UInt8](repeating: 0, count: 8)
+            set(&number, 0, random.oneIn(4) ? extremes.randomElement(using: &random)! : UInt64(1 + random.below(500)))
+            if stretches.count % 24 == 0, random.oneIn(2) { set(&number, 0, 1) }
+            stretches += number
+        }
+        slot += [UInt8](repeating: 0, count: 8)
+        set(&slot, 40, UInt64(count), count: 4)
+        set(&slot, 44, crc((slot[8..<16] + stretches)[...]), count: 4)
+        return slot + stretches
     }
 
     /// Changes a segment.

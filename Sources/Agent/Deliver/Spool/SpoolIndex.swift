@@ -34,11 +34,20 @@ package struct SpoolIndex {
     /// - Parameters:
     ///   - end: behind its last record.
     ///   - delivered: everything before it is delivered.
-    package mutating func add(segment: UInt64, end: UInt64 = begin, isClosed: Bool = false, delivered: UInt64 = begin) {
+    ///   - ahead: stretches behind that which are delivered as well, in order, each of whole records.
+    package mutating func add(
+        segment: UInt64,
+        end: UInt64 = begin,
+        isClosed: Bool = false,
+        delivered: UInt64 = begin,
+        ahead: [Range<UInt64>] = []
+    ) {
         precondition(segments.last.map { $0.number < segment } ?? true)
         let settled = min(max(delivered, Self.begin), end)
+        var spans = Spans(from: settled)
+        spans.settle(ahead)
         segments.append(
-            Segment(number: segment, end: end, isClosed: isClosed, delivered: Spans(from: settled), cursor: settled)
+            Segment(number: segment, end: end, isClosed: isClosed, delivered: spans, cursor: settled)
         )
     }
 
@@ -93,8 +102,11 @@ package struct SpoolIndex {
     /// - Parameter end: behind them, or behind records that are held or delivered: those are not passed.
     package mutating func skip(_ location: SpoolLocation, to end: UInt64) {
         guard let index = index(of: location.segment) else { return }
-        let end = min(end, nextTaken(behind: location) ?? end, segments[index].end)
-        if end > location.offset { segments[index].delivered.settle(location.offset..<end) }
+        // An earlier run may have passed them, or some of them.
+        let begin = segments[index].delivered.firstUnsettled(from: location.offset)
+        let place = SpoolLocation(segment: location.segment, offset: begin)
+        let end = min(end, nextTaken(behind: place) ?? end, segments[index].end)
+        if end > begin { segments[index].delivered.settle(begin..<end) }
     }
 
     /// Where, in its segment, the next record behind `location` begins that is held or delivered.
@@ -135,6 +147,20 @@ package struct SpoolIndex {
         segments.first { !$0.isClosed || !$0.isDelivered }.map {
             SpoolLocation(segment: $0.number, offset: $0.delivered.settled)
         }
+    }
+
+    /// What is delivered behind the position, in order: that many stretches at most.
+    func ahead(most: Int) -> [SpoolProgress.Stretch] {
+        var found: [SpoolProgress.Stretch] = []
+        let first = position?.segment
+        for segment in segments {
+            var ranges = segment.delivered.ahead[...]
+            if segment.number != first, segment.delivered.settled > Self.begin {
+                ranges.insert(Self.begin..<segment.delivered.settled, at: ranges.startIndex)
+            }
+            found += ranges.prefix(most - found.count).map { .init(segment: segment.number, range: $0) }
+        }
+        return found
     }
 
     /// Bytes that are not delivered, or stand behind such.

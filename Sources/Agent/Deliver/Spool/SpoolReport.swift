@@ -26,6 +26,8 @@ public struct SpoolReport: Sendable {
         /// For each source with something in it, the first position.
         var sources: [SpoolSegment.Contents.Source: UInt64] = [:]
         var firstOwed = SpoolIndex.begin
+        /// Stretches behind that which are delivered as well.
+        var ahead: [Range<UInt64>] = []
         var end = SpoolIndex.begin
     }
 
@@ -63,18 +65,19 @@ public struct SpoolReport: Sendable {
 
     private init(_ folder: String, _ output: String, _ verifying: Bool) throws(SystemError) {
         (self.folder, self.output) = (folder, output)
-        let position = SpoolPosition.value(in: (try? Folder.read(folder + "/position")) ?? []).value
+        let progress = SpoolPosition.value(in: (try? Folder.read(folder + "/position")) ?? []).value
         for name in try Folder.entries(of: folder).map(\.name).sorted() {
             let path = folder + "/" + name
             do throws(SystemError) {
                 if name.hasSuffix(SpoolStore.restSuffix) {
                     restBytes += Int(clamping: try FileStatus(of: path).size)
                 } else if let number = SpoolSegment.number(ofFile: name) {
-                    guard number >= position.segment else { continue }
-                    let start = number == position.segment ? position.offset : SpoolIndex.begin
-                    segments.append(try Self.look(path, from: start, verifying))
+                    let settled = progress.settled
+                    guard number >= settled.segment else { continue }
+                    let start = number == settled.segment ? settled.offset : SpoolIndex.begin
+                    segments.append(try Self.look(path, from: start, without: progress.ahead(in: number), verifying))
                 } else if name.hasSuffix(SpoolStore.damagedSuffix) {
-                    var segment = try Self.look(path, from: SpoolIndex.begin, true)
+                    var segment = try Self.look(path, from: SpoolIndex.begin, without: [], true)
                     segment.isSetAside = true
                     segments.append(segment)
                 }
@@ -85,7 +88,12 @@ public struct SpoolReport: Sendable {
         }
     }
 
-    private static func look(_ path: String, from start: UInt64, _ verifying: Bool) throws(SystemError) -> Segment {
+    private static func look(
+        _ path: String,
+        from start: UInt64,
+        without ahead: [Range<UInt64>],
+        _ verifying: Bool
+    ) throws(SystemError) -> Segment {
         let file = try ReadableFile(path)
         let size = try file.status().size
         var segment = Segment(path: path, size: Int(clamping: size), created: 0)
@@ -100,12 +108,12 @@ public struct SpoolReport: Sendable {
         let end = ending?.end ?? size
         segment.firstOwed = min(max(start, SpoolIndex.begin), end)
         let contents: SpoolSegment.Contents
-        if let ending, !verifying, segment.firstOwed == SpoolIndex.begin {
+        if let ending, !verifying, segment.firstOwed == SpoolIndex.begin, ahead.isEmpty {
             contents = ending.contents
             segment.end = end
         } else {
-            let scanned = try SpoolSegment.scan(file, size: end, from: segment.firstOwed)
-            (contents, segment.end) = (scanned.contents, scanned.end)
+            let scanned = try SpoolSegment.scan(file, size: end, from: segment.firstOwed, without: ahead)
+            (contents, segment.end, segment.ahead) = (scanned.contents, scanned.end, scanned.without)
             if segment.isClosed {
                 segment.damaged += Int(scanned.torn)
             } else {
@@ -130,6 +138,10 @@ public struct SpoolReport: Sendable {
                 let file = try ReadableFile(segment.path)
                 var at: UInt64? = segment.firstOwed
                 while let offset = at {
+                    if let delivered = segment.ahead.first(where: { $0.contains(offset) }) {
+                        at = delivered.upperBound
+                        continue
+                    }
                     if let bytes = try SpoolSegment.record(of: file, at: offset, before: segment.end),
                         let (record, data) = SpoolRecord.readChecked(bytes.span)
                     {

@@ -264,12 +264,15 @@ package enum SpoolSegment {
     ///
     /// A stretch that holds no whole record is damage when records behind it say that it was safe. If none does, a crash
     /// has left it: there the segment ends, and nothing behind was promised.
-    /// - Returns: the contents, where the last whole record ends, and how many bytes stand behind it.
+    /// - Parameter delivered: stretches whose records do not count, in order.
+    /// - Returns: the contents, where the last whole record ends, how many bytes stand behind it, and those of the stretches
+    ///   that begin and end where records do: no other can be true.
     static func scan(
         _ file: borrowing ReadableFile,
         size: UInt64,
-        from begin: UInt64 = SpoolIndex.begin
-    ) throws(SystemError) -> (contents: Contents, end: UInt64, torn: UInt64) {
+        from begin: UInt64 = SpoolIndex.begin,
+        without delivered: [Range<UInt64>] = []
+    ) throws(SystemError) -> (contents: Contents, end: UInt64, torn: UInt64, without: [Range<UInt64>]) {
         var whole: [(record: SpoolRecord, place: Range<UInt64>)] = []
         var bad: [Range<UInt64>] = []
         var safeEnd: UInt64 = 0
@@ -286,9 +289,17 @@ package enum SpoolSegment {
             }
         }
         let end = bad.first { $0.lowerBound >= safeEnd || $0.upperBound == size }?.lowerBound ?? at
+        let places = whole.map(\.place) + bad
+        let (begins, ends) = (Set(places.map(\.lowerBound)), Set(places.map(\.upperBound)))
+        let without = delivered.filter {
+            begins.contains($0.lowerBound) && ends.contains($0.upperBound) && $0.upperBound <= end
+        }
+        func counts(_ place: Range<UInt64>) -> Bool {
+            place.lowerBound < end && !without.contains { $0.contains(place.lowerBound) }
+        }
         var contents = Contents()
-        contents.damaged = bad.filter { $0.lowerBound < end }
-        for (record, place) in whole where place.lowerBound < end { contents.add(record) }
-        return (contents, end, size - end)
+        contents.damaged = bad.filter(counts)
+        for (record, place) in whole where counts(place) { contents.add(record) }
+        return (contents, end, size - end, without)
     }
 }

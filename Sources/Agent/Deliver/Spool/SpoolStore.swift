@@ -4,7 +4,7 @@ package import Platform
 
 // Concurrency: belongs to one thread: the spool's, or a command's.
 
-/// The spool's files: segments that are only ever added to, and the position up to which everything is delivered.
+/// The spool's files: segments that are only ever added to, and the position, which says what of them is delivered.
 ///
 /// A segment is never written again once another process has begun: what a crash left of it is cut off, closed, and read.
 /// It is removed when all of it is delivered; one with damage in it is renamed instead, so that it can be looked into.
@@ -118,7 +118,7 @@ package final class SpoolStore {
         } catch { throw .system(error) }
         let numbers = sizes.keys.compactMap(SpoolSegment.number(ofFile:)).sorted()
         // Never a number that may have been given before: a position would be taken for the new segment's.
-        nextNumber = max(numbers.last ?? 0, position.value.segment) + 1
+        nextNumber = max(numbers.last ?? 0, position.value.settled.segment) + 1
         found.positionWasLost = position.isDamaged && !numbers.isEmpty
         for number in numbers {
             let newer: Int?
@@ -135,7 +135,7 @@ package final class SpoolStore {
     ///
     /// - Returns: the segment's version, when it is one that we do not know.
     private func open(_ number: UInt64) throws(SystemError) -> Int? {
-        let (path, name, start) = (path(number), SpoolSegment.name(number), position.value)
+        let (path, name, start) = (path(number), SpoolSegment.name(number), position.value.settled)
         guard number >= start.segment else {
             try remove(name)
             return nil
@@ -174,17 +174,19 @@ package final class SpoolStore {
             } catch { found.unclosed = error }
         }
         let delivered = number == start.segment ? min(max(start.offset, SpoolIndex.begin), end) : SpoolIndex.begin
-        index.add(segment: number, end: end, isClosed: true, delivered: delivered)
+        let ahead = position.value.ahead(in: number)
+        // A part of it is delivered: what is not is counted.
+        let rest =
+            delivered > SpoolIndex.begin || !ahead.isEmpty
+            ? try SpoolSegment.scan(box.file, size: end, from: delivered, without: ahead) : nil
+        index.add(segment: number, end: end, isClosed: true, delivered: delivered, ahead: rest?.without ?? [])
         begun[number] = milliseconds
         for range in contents.damaged where range.lowerBound >= delivered {
             index.skip(SpoolLocation(segment: number, offset: range.lowerBound), to: range.upperBound)
             damaged.insert(number)
             found.damaged += range.upperBound - range.lowerBound
         }
-        if delivered > SpoolIndex.begin {
-            // A part of it is delivered: the records behind that are counted.
-            contents = try SpoolSegment.scan(box.file, size: end, from: delivered).contents
-        }
+        if let rest { contents = rest.contents }
         found.segments += 1
         found.records += contents.records
         for (input, amount) in contents.amounts { found.amounts[input, default: .init()] += amount }
@@ -378,10 +380,13 @@ package final class SpoolStore {
     package func letGo(_ location: SpoolLocation) { index.letGo(location) }
 
     /// Whether `settle` has something to do.
-    package var isSettled: Bool { position.value == settledPosition && finished.isEmpty }
+    package var isSettled: Bool { position.value == progress && finished.isEmpty }
 
-    private var settledPosition: SpoolLocation {
-        index.position ?? SpoolLocation(segment: nextNumber, offset: SpoolIndex.begin)
+    private var progress: SpoolProgress {
+        SpoolProgress(
+            settled: index.position ?? SpoolLocation(segment: nextNumber, offset: SpoolIndex.begin),
+            ahead: index.ahead(most: SpoolPosition.mostAhead)
+        )
     }
 
     /// Writes down what is delivered, and removes the segments that nobody needs any more.
@@ -389,7 +394,8 @@ package final class SpoolStore {
     /// - Returns: names of segments with damage, which were renamed.
     package func settle() throws(SystemError) -> [String] {
         finished += index.takeDelivered()
-        if position.value != settledPosition { try position.write(settledPosition) }
+        let progress = progress
+        if position.value != progress { try position.write(progress) }
         var setAside: [String] = []
         while let number = finished.first {
             if reading?.number == number { reading = nil }
