@@ -25,8 +25,11 @@ class Point:
     target: float | None = None
 
 
-def latency(programs, folder, seconds=10):
-    """From a line's write to the answer that its call got: lines come one by one, shards take what they take."""
+def latency(programs, folder, seconds=13):
+    """From a line's write to the answer that its call got: lines come one by one, shards take what they take.
+
+    Not of the first three seconds, which are printed by themselves: until then the pacer finds out what the stream takes.
+    """
     lines = folder / "latency.log"
     lines.touch()
     with Sink(programs, 4) as sink, Agent(folder, {"app": file_input(lines)}, sink.url, "").running() as process:
@@ -42,6 +45,8 @@ def latency(programs, folder, seconds=10):
         Point("  p99", found["p99"], "ms", LINGER + 15),
         Point("  p99.9", found["p99.9"], "ms"),
         Point("  longest", found["most"], "ms"),
+        Point("  p50 of the first 3 seconds", found["start_p50"], "ms"),
+        Point("  p99 of the first 3 seconds", found["start_p99"], "ms"),
         Point("  CPU meanwhile", busy * 100, "%"),
     ]
 
