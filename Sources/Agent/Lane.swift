@@ -106,7 +106,7 @@ struct Lane: ~Copyable {
             sealDue(now)
             exchangeWithSpool(now)
             startCalls(now)
-            caller.perform()
+            caller.perform(moreComes: drained)
             takeReplies()
             askForBacklog()
             // Behind the replies: the last of them may end the outage, and nothing wakes the lane again then.

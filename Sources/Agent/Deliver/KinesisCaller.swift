@@ -140,7 +140,7 @@ public final class KinesisCaller {
     private var signer: (generation: Int, signature: SigV4)?
     private var wire: WireChoice
     private var sha = SHA256()
-    /// A call whose body is hashed beside that of the next, if there is one before anything is sent or awaited.
+    /// A call whose body is hashed beside that of the next.
     private var unhashed: Prepared?
     private var calls: [Int: Call] = [:]
     /// Calls that wait for credentials, and those that will get none.
@@ -172,10 +172,13 @@ public final class KinesisCaller {
         var url: ServiceURL
         var operation: String
         var format: WireFormat
+        let since = Instant.now
     }
 
-    /// Bytes of a body from which on hashing takes longer than keeping the call for the next one.
+    /// Bytes of a body from which on it waits for another to be hashed with: a small one is hashed at once.
     private static let leastPaired = 16 << 10
+    /// How long it waits, while records come that may make the other.
+    private static let longestUnhashed: Duration = .milliseconds(10)
 
     public enum Request {
         case putRecords([SealedAggregate])
@@ -358,9 +361,11 @@ public final class KinesisCaller {
     }
 
     /// Moves bytes without waiting.
-    func perform() {
+    ///
+    /// - Parameter moreComes: the next call may be ready soon: a body that waits to be hashed with another's may go on waiting.
+    func perform(moreComes: Bool = false) {
         startWaiting()
-        startUnhashed()
+        if let unhashed, !moreComes || .now - unhashed.since > Self.longestUnhashed { startUnhashed() }
         client.perform()
     }
 

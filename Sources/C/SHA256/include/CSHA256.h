@@ -2,8 +2,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// SHA-256 (FIPS 180-4) of two messages side by side. A message's rounds wait for each other, and a processor's SHA
-// instructions are twice as fast as one chain of them can use.
+// SHA-256 (FIPS 180-4) of two messages side by side: a message's rounds wait for each other, those of another fill the gaps.
+// How much there is to fill is the processor's: AMD's start two rounds a cycle, Intel's are nearly busy with one message.
 
 /// A stretch of a message.
 struct csha256_piece {
