@@ -134,7 +134,7 @@ public struct AggregateWriter: ~Copyable {
         guard size + cost <= maxSize, hasRoomForRecord else { return false }
         reserve(cost)
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
-        add(run)
+        if runs.add(run) { updateCharge() }
         return true
     }
 
@@ -173,7 +173,7 @@ public struct AggregateWriter: ~Copyable {
         let frame = Frame(place)
         reserve(frame.size(of: record.count))
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
-        add(run)
+        if runs.add(run) { updateCharge() }
         return place.partition
     }
 
@@ -226,7 +226,8 @@ public struct AggregateWriter: ~Copyable {
         }
         if recordCount > before {
             let end = position + UInt64(offset - start - (recordCount - before) * Cut.head)
-            add(Run(source: source, first: position, end: end, records: recordCount - before))
+            let run = Run(source: source, first: position, end: end, records: recordCount - before)
+            if runs.add(run) { updateCharge() }
             position = end
         }
         return stop
@@ -445,21 +446,8 @@ extension AggregateWriter {
         updateCharge()
     }
 
-    @inline(__always)
-    private mutating func add(_ run: Run) {
-        if let last = runs.last, last.source == run.source, last.end == run.first {
-            runs[runs.count - 1].end = run.end
-            runs[runs.count - 1].records += run.records
-            return
-        }
-        let grows = runs.count == runs.capacity
-        runs.append(run)
-        if grows { updateCharge() }
-    }
-
     private mutating func updateCharge() {
-        let bytes =
-            partitionKeys.footprint + explicitHashKeys.footprint + runs.capacity * MemoryLayout<Run>.stride
+        let bytes = partitionKeys.footprint + explicitHashKeys.footprint + runs.footprint
         if bytes != charge.bytes { charge.bytes = bytes }
     }
 

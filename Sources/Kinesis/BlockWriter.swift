@@ -65,8 +65,7 @@ struct BlockWriter: ~Copyable {
         used = needed
         recordCount += 1
         userBytes += record.count
-        runs.add(run)
-        if charge.bytes != runs.footprint { charge.bytes = runs.footprint }
+        if runs.add(run) { charge.bytes = runs.footprint }
         return true
     }
 

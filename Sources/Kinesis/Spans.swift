@@ -16,13 +16,18 @@ public struct Run: Equatable, Sendable {
 
 extension [Run] {
     /// Adds a run behind the others, as part of the last one if it goes on there.
-    mutating func add(_ run: Run) {
+    ///
+    /// - Returns: whether that took memory.
+    @inline(__always)
+    mutating func add(_ run: Run) -> Bool {
         if let last, last.source == run.source, last.end == run.first {
             self[count - 1].end = run.end
             self[count - 1].records += run.records
-        } else {
-            append(run)
+            return false
         }
+        let grows = count == capacity
+        append(run)
+        return grows
     }
 
     /// Bytes of memory it holds.

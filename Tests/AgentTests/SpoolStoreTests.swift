@@ -76,7 +76,9 @@ import Testing
                 for (_, location) in delivered.shuffled(using: &random) { store.deliver(location) }
                 let done = Set(delivered.map(\.number))
                 open.removeAll { done.contains($0) }
-                if random.oneIn(2) { for (number, location) in owed where !done.contains(number) { store.letGo(location) } }
+                if random.oneIn(2) {
+                    for (number, location) in owed where !done.contains(number) { store.letGo(location) }
+                }
                 _ = try store.settle()
                 for _ in 0..<random.below(40) {
                     // Some large ones, so that there are several segments.
@@ -90,8 +92,7 @@ import Testing
         }
     }
 
-    @Test func `what is delivered behind more gaps than the position has room for is sent again, and nothing is lost`() throws
-    {
+    @Test func `what is delivered behind more gaps than are noted is sent again, and nothing is lost`() throws {
         let folder = try Scratch().path + "/spool"
         let first = try SpoolStore(folder, Self.limits)
         for number in 0..<1000 { try Self.append(first, number) }
