@@ -188,6 +188,7 @@ struct Lane: ~Copyable {
         if let apart = nextSuspects(hasOthers: true) { return apart }
         staging?.batcher.limitCalls(to: window.callBytes)
         let flush = noMoreWillCome
+        staging?.sealAlong(now: now)
         let next = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
         let call = withoutTooLong(next)
         return call.isEmpty ? nextSuspects(hasOthers: false) ?? [] : call

@@ -74,6 +74,9 @@ final class Staging {
         aggregator.sealDue(before: now - batcher.linger, into: &batcher)
     }
 
+    /// Seals what a call that leaves now may take along.
+    func sealAlong(now: Instant) { aggregator.sealAlong(into: &batcher, now: now) }
+
     func sealLargest(_ bytes: Int) { aggregator.sealLargest(bytes, into: &batcher) }
 
     /// How many Kinesis records were sealed since the last call.

@@ -448,6 +448,15 @@ public struct Aggregator: ~Copyable {
         while let shard = open.oldest, writers[shard].firstReceipt! <= limit { seal(shard, &batcher) }
     }
 
+    /// Seals what `spread` fills when a call that leaves for its linger has room for it.
+    ///
+    /// Its records would wait for the call after that, whose linger then began with them: half as long as it takes to fill
+    /// an aggregate, on the average, at the price of a smaller one a call.
+    public mutating func sealAlong(into batcher: inout Batcher, now: Instant) {
+        guard placement == .spread, !open.isEmpty else { return }
+        if batcher.takesAlong(writers[current].size, to: current, now: now) { seal(current, &batcher) }
+    }
+
     /// Seals every open aggregate.
     public mutating func sealAll(into batcher: inout Batcher) {
         while let shard = open.oldest { seal(shard, &batcher) }

@@ -278,6 +278,21 @@ public struct Batcher {
         return wait.map { now + $0 }
     }
 
+    /// Whether a call leaves now because its oldest record has waited for the linger, and has room for an aggregate of so
+    /// many bytes to the shard with `index`.
+    ///
+    /// Never under pressure: there a small aggregate costs the stream as much as a large one.
+    public mutating func takesAlong(_ size: Int, to index: Int, now: Instant) -> Bool {
+        guard count > 0, count < limits.callRecords, bytes + size <= limits.callBytes else { return false }
+        guard !pacer.isLimited(now: now), pacer.heldUntil(index, now: now) == nil, queues[index].underWay == 0 else {
+            return false
+        }
+        return active.contains { index in
+            guard let head = queues[index].live.head, head.firstReceipt + pacer.linger <= now else { return false }
+            return blockedUntil(index, isBacklog: false, now: now) == nil
+        }
+    }
+
     /// Takes the aggregates of the next call; empty when none is due.
     ///
     /// A call is due when it is full, or when its oldest record has waited for the linger. What room the live records

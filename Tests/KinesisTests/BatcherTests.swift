@@ -68,6 +68,33 @@ import Testing
         #expect(batcher.takeAdded().isEmpty)
     }
 
+    @Test func `a call that leaves for its linger takes the open aggregate along, with room and no limit`() throws {
+        let start = Instant.now
+        let pool = BufferPool(mostKept: 0)
+        for (size, throttled, taken) in [(1000, false, 2), (1000, true, 0), (50_000, false, 1)] {
+            var batcher = try Self.batcher(shards: 2, now: start) {
+                $0.callBytes = 60_000
+                $0.shardShare = 1
+            }
+            var aggregator = Aggregator(.spread, .init(), map: try Self.map(2), pool: pool, seed: 1)
+            batcher.add(Self.record(1, size: 20_000, receipt: start), to: 0)
+            aggregator.take(
+                record: [UInt8](repeating: 7, count: size).span,
+                under: nil,
+                from: Run(source: 1, first: 2, end: 3),
+                receipt: start + .milliseconds(50),
+                into: &batcher
+            )
+            aggregator.sealAlong(into: &batcher, now: start + .milliseconds(99))
+            #expect(batcher.count == 1 && !aggregator.isEmpty, "no call leaves yet")
+            let now = start + .milliseconds(100)
+            if throttled { Self.refuse([Self.record(3, receipt: start)], by: 0, chance: 0.5, &batcher, now) }
+            aggregator.sealAlong(into: &batcher, now: now)
+            #expect(aggregator.isEmpty == (taken == 2))
+            #expect(batcher.next(now: now, flush: false).count == taken)
+        }
+    }
+
     @Test func `a call leaves when its oldest record has waited for the linger, and no sooner`() throws {
         let start = Instant.now
         var batcher = try Self.batcher(shards: 2, now: start)
