@@ -78,6 +78,27 @@ import Testing
         }
     }
 
+    @Test func `a time without a zone is no other for the one before it`() throws {
+        var writer = SyslogObjectWriter()
+        var out = [UInt8](repeating: 0, count: 20_000)
+        for message in [
+            "<13>1 2026-10-11T22:14:15.003Z h a - - - x", "<13>1 2026-10-11T22:14:15",
+            "<13>1 2026-10-11T22:14:15\0\0\0\0\0\0\0 h",
+        ] {
+            let (bytes, nobody) = (Array(message.utf8), [UInt8]())
+            let written = unsafe out.withUnsafeMutableBytes {
+                unsafe writer.write(
+                    bytes.span,
+                    peer: nobody.span,
+                    received: SyslogTests.received,
+                    zone: 3600,
+                    into: $0
+                )
+            }
+            #expect(!out[..<written.count].contains(0))
+        }
+    }
+
     @Test(arguments: [false, true])
     func `an object is the one that a writer makes who has met no other message`(isLocal: Bool) {
         var random = Random()

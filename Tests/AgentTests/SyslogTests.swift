@@ -183,6 +183,25 @@ extension WireValue {
         #expect(written.isTruncated && object["msgid"] != nil && object["peer"] == .text(peer))
     }
 
+    @Test func `names of backslashes at the end of the room stay within it`() throws {
+        for count in 7300..<8000 {
+            let value = String(repeating: "v", count: count)
+            let name = String(repeating: "\\", count: SyslogReader.longestField)
+            for data in ["[e a=\"\(value)\" \(name)=\"x\"]", "[e a=\"\(value)\"][\(name) x=\"x\"]"] {
+                _ = try Self.object(Array("<13>1 - - - - - \(data)".utf8), room: SyslogObjectWriter.leastRoom)
+            }
+        }
+    }
+
+    @Test func `structured data and its dash end with the message's line`() throws {
+        for end in ["", "\n", "\r\n", "\0"] {
+            let (none, _) = try Self.object(Array("<14>1 2003-10-11T22:14:15Z h a - - -\(end)".utf8))
+            #expect(none["message"] == .text("") && none["structured_data"] == nil)
+            let (some, _) = try Self.object(Array("<14>1 2003-10-11T22:14:15Z h a - - [x a=\"b\"]\(end)".utf8))
+            #expect(some["message"] == .text("") && some["structured_data"]?["x"]?["a"] == .text("b"))
+        }
+    }
+
     @Test func `a year that is missing is the one that brings the time nearest to its receipt`() throws {
         func stamp(_ time: String, received: String, zone: Int = 0) throws -> String? {
             let moment = CivilTime.unixSeconds(rfc3339: received)! * 1_000_000_000

@@ -35,7 +35,8 @@ func check(
     for room in [SyslogObjectWriter.leastRoom, SyslogObjectWriter.room(for: message.count)] {
         let out = UnsafeMutableRawBufferPointer.allocate(byteCount: room, alignment: 1)
         defer { unsafe out.deallocate() }
-        let peer = Array(message.prefix(SyslogObjectWriter.longestPeer))
+        // Where there is none, nothing is kept free for it.
+        let peer = message.count % 3 == 0 ? [] : Array(message.prefix(SyslogObjectWriter.longestPeer))
         let written = unsafe writer.write(message.span, peer: peer.span, received: received, zone: 3600, into: out)
         let text = unsafe Array(out[..<written.count])
         var fresh = SyslogObjectWriter(isLocal: isLocal)

@@ -91,7 +91,8 @@ struct SenderCache: ~Copyable {
         fields: Span<UInt8>,
         rest: Span<UInt8>
     ) {
-        guard fields.count + rest.count <= Int(ctext_sender_longest_text) else { return }
+        // Of what names nobody there is nothing to find.
+        guard end > start, fields.count + rest.count <= Int(ctext_sender_longest_text) else { return }
         turn &+= 1
         unsafe opening.withUnsafeBytes { bytes in
             unsafe peer.withUnsafeBytes { peer in

@@ -2,7 +2,8 @@ internal import Bytes
 
 /// The times of the last messages, as they are written: most messages have the same second as one of those before them.
 ///
-/// Sixteen of each form, found by the last digit of their second, because the clocks of senders do not go alike.
+/// Sixteen of each form, found by the last digits of their hour and their second: the clocks of senders do not go alike, nor
+/// do they all show the time of one zone.
 struct StampCache: ~Copyable {
     /// `Oct 11 22:14:15 `, and how it is written.
     struct Second {
@@ -19,6 +20,8 @@ struct StampCache: ~Copyable {
         var low: UInt64 = 0
         var middle: UInt64 = 0
         var high: UInt64
+        /// The last zone behind it, `+02:00 `; at first what no seven bytes are.
+        var zone = UInt64.max
 
         /// What is never found at `index`.
         static func none(_ index: Int) -> Exact { Exact(high: UInt64(index ^ 1) << 56) }
@@ -26,8 +29,6 @@ struct StampCache: ~Copyable {
 
     private var seconds = FixedArray(count: 16) { Second.none($0) }
     private var exact = FixedArray(count: 16) { Exact.none($0) }
-    /// The last zone of a time, `+02:00 `.
-    private var zoneText: UInt64 = 0
 
     /// What decides how a time without year and zone is written: the year by the receipt, in steps of 4096 seconds.
     struct Frame: Equatable {
@@ -60,19 +61,26 @@ struct StampCache: ~Copyable {
     @inline(__always)
     func putBSD(_ opening: Span<UInt8>, _ at: Int, _ text: inout ObjectText) -> Bool {
         let (low, high) = unsafe (opening.word(uncheckedAt: at), opening.word(uncheckedAt: at &+ 8))
-        let index = Int(truncatingIfNeeded: high >> 48 & 15)
-        // Four bytes behind it that may be digits: a year.
+        let index = Self.index(second: high)
         guard unsafe seconds[unchecked: index].low == low, unsafe seconds[unchecked: index].high == high,
-            unsafe opening.word(uncheckedAt: at &+ 16) & 0xf0f0_f0f0 != 0x3030_3030
+            unsafe !LooseStamp.mayFollow(opening.word(uncheckedAt: at &+ 16))
         else { return false }
         unsafe text.put(seconds[unchecked: index].text)
         return true
     }
 
+    /// Where a time of RFC 3164 is kept, of which the second half is `high`.
+    @inline(__always)
+    private static func index(second high: UInt64) -> Int { Int(truncatingIfNeeded: (high >> 48 ^ high) & 15) }
+
+    /// Where a time by RFC 3339 is kept, of which the last eight bytes are `high`.
+    @inline(__always)
+    private static func index(exact high: UInt64) -> Int { Int(truncatingIfNeeded: (high >> 56 ^ high >> 8) & 15) }
+
     /// Learns how the sixteen bytes at `at` are written in this frame.
     mutating func learnBSD(_ opening: Span<UInt8>, _ at: Int, _ text: PreparedText) {
         let (low, high) = unsafe (opening.word(uncheckedAt: at), opening.word(uncheckedAt: at &+ 8))
-        seconds[Int(high >> 48 & 15)] = Second(low: low, high: high, text: text)
+        seconds[Self.index(second: high)] = Second(low: low, high: high, text: text)
     }
 
     /// Writes the time by RFC 3339 that begins at `at`, a member of the object; where what follows the space behind it
@@ -80,7 +88,7 @@ struct StampCache: ~Copyable {
     @inline(__always)
     func putExact(_ opening: Span<UInt8>, _ at: Int, _ text: inout ObjectText) -> Int? {
         let high = unsafe opening.word(uncheckedAt: at &+ 11)
-        let index = Int(truncatingIfNeeded: high >> 56 & 15)
+        let index = Self.index(exact: high)
         guard unsafe exact[unchecked: index].low == opening.word(uncheckedAt: at),
             unsafe exact[unchecked: index].middle == opening.word(uncheckedAt: at &+ 8),
             unsafe exact[unchecked: index].high == high
@@ -100,7 +108,7 @@ struct StampCache: ~Copyable {
         if rest & 0xffff == UInt64(UInt8(ascii: "Z")) | space << 8 {
             end &+= 1
         } else {
-            guard rest & 0xff_ffff_ffff_ffff == zoneText else { return nil }
+            guard unsafe rest & 0xff_ffff_ffff_ffff == exact[unchecked: index].zone else { return nil }
             end &+= 6
         }
         text.put(",\"timestamp\":\"")
@@ -113,15 +121,19 @@ struct StampCache: ~Copyable {
     mutating func learnExact(_ opening: Span<UInt8>, _ time: SyslogMessage.Part) {
         let (at, end) = (time.range.lowerBound, time.range.upperBound)
         let high = unsafe opening.word(uncheckedAt: at + 11)
-        exact[Int(high >> 56 & 15)] = unsafe Exact(
+        let index = Self.index(exact: high)
+        var new = unsafe Exact(
             low: opening.word(uncheckedAt: at),
             middle: opening.word(uncheckedAt: at + 8),
             high: high
         )
+        let old = exact[index]
+        if (old.low, old.middle, old.high) == (new.low, new.middle, new.high) { new.zone = old.zone }
         let tail = unsafe opening.word(uncheckedAt: end - 6)
         if tail >> 40 & 0xff != UInt64(UInt8(ascii: "Z")), tail >> 48 & 0xff == UInt64(UInt8(ascii: " ")) {
-            zoneText = tail & 0xff_ffff_ffff_ffff
+            new.zone = tail & 0xff_ffff_ffff_ffff
         }
+        exact[index] = new
     }
 }
 

@@ -13,7 +13,8 @@ struct StampCursor {
         guard let day = cursor.number(bytes, of: isPadded ? 1...1 : 2...2), cursor.take(" ", bytes),
             let clock = cursor.clock(bytes), cursor.take(" ", bytes)
         else { return nil }
-        return SyslogTime(year: 0, month: month, day: day, clock)
+        // An hour of one digit makes it another form.
+        return cursor.at == start + 16 ? SyslogTime(year: 0, month: month, day: day, clock) : nil
     }
 
     /// `2003-10-11T22:14`, or a space for the T: sixteen bytes.
@@ -77,6 +78,12 @@ struct LooseStamp {
     private(set) var isBeforeTag: Bool
     /// Where what follows begins.
     private(set) var end: Int
+
+    /// Whether the bytes behind a time of RFC 3164 may make it one of these: four that may be digits, a year; or `UTC:`.
+    @inline(__always)
+    static func mayFollow(_ word: UInt64) -> Bool {
+        word & 0xf0f0_f0f0 == 0x3030_3030 || word & 0xffff_ffff == 0x3a43_5455 || word & 0xffff_ffff == 0x3a54_4d47
+    }
 
     @inline(never)
     init?(_ bytes: Span<UInt8>, _ start: Int) {

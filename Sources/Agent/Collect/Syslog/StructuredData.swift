@@ -19,7 +19,7 @@ enum StructuredData {
         var seen = 0
         let end = parse(bytes, start) { _ in seen += 1 }
         guard let end, seen <= mostParameters else { return nil }
-        return end == bytes.count || bytes[end] == UInt8(ascii: " ") ? end : nil
+        return SyslogReader.endsField(bytes, end) ? end : nil
     }
 
     /// Gives each parameter, and each element that has none, to `body`.

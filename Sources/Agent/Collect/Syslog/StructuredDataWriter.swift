@@ -1,8 +1,12 @@
 internal import Bytes
+import Glibc
 
 /// Writes a message's structured data as JSON; keeps the memory for its parts.
 struct StructuredDataWriter: ~Copyable {
     private var parameters: [StructuredData.Parameter] = []
+
+    /// Bytes that a name takes, all of it backslashes, with what stands around it.
+    private static let longestName = 2 * SyslogReader.longestField + 16
 
     init() { parameters.reserveCapacity(StructuredData.mostParameters) }
 
@@ -40,7 +44,7 @@ struct StructuredDataWriter: ~Copyable {
     /// The parameters of all elements that are named as the one of the parameter `first`.
     private func putElement(from first: Int, _ bytes: Span<UInt8>, _ text: inout ObjectText) -> Bool {
         let element = parameters[first].element
-        guard text.hasRoom(for: SyslogReader.longestField + 16) else { return false }
+        guard text.hasRoom(for: Self.longestName) else { return false }
         text.put("\"")
         text.put(element, of: bytes)
         text.put("\":{")
@@ -51,7 +55,7 @@ struct StructuredDataWriter: ~Copyable {
                 Self.same(other.element, element, bytes) && Self.same(other.name, name, bytes)
             }
             guard !name.isEmpty, !parameters[first..<index].contains(where: isSame) else { continue }
-            guard text.hasRoom(for: SyslogReader.longestField + 16) else { return false }
+            guard text.hasRoom(for: Self.longestName) else { return false }
             if !isFirst { text.put(",") }
             isFirst = false
             text.put("\"")
@@ -77,10 +81,17 @@ struct StructuredDataWriter: ~Copyable {
         text.put("\"")
         var (from, end) = (part.range.lowerBound, part.range.upperBound)
         while let backslash = Self.backslash(bytes, from, end) {
-            let isEscape = [UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "]")].contains(bytes[backslash + 1])
-            guard text.escape(bytes, from, isEscape ? backslash : backslash + 1) else { return false }
-            guard text.escape(bytes, backslash + 1, backslash + 2) else { return false }
-            from = backslash + 2
+            switch bytes[backslash + 1] {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "]"):
+                guard text.escape(bytes, from, backslash), text.escape(bytes, backslash + 1, backslash + 2) else {
+                    return false
+                }
+                from = backslash + 2
+            // What follows may be the first byte of several.
+            default:
+                guard text.escape(bytes, from, backslash + 1) else { return false }
+                from = backslash + 1
+            }
         }
         end = max(from, end)
         guard text.escape(bytes, from, end), text.hasRoom(for: 16) else { return false }
@@ -99,8 +110,12 @@ struct StructuredDataWriter: ~Copyable {
     }
 
     private static func same(_ one: SyslogMessage.Part, _ other: SyslogMessage.Part, _ bytes: Span<UInt8>) -> Bool {
+        guard one != other else { return true }
         guard one.count == other.count else { return false }
-        for (left, right) in zip(one.range, other.range) where bytes[left] != bytes[right] { return false }
-        return true
+        precondition(one.range.upperBound <= bytes.count && other.range.upperBound <= bytes.count)
+        return unsafe bytes.withUnsafeBytes {
+            let start = $0.baseAddress!
+            return unsafe memcmp(start + Int(one.start), start + Int(other.start), Int(one.count)) == 0
+        }
     }
 }

@@ -2,7 +2,7 @@ internal import Bytes
 internal import CText
 internal import Kinesis
 
-/// Writes a syslog message as one JSON object, into memory of the caller's; allocates nothing.
+/// Writes a syslog message as one JSON object, into memory of the caller's; allocates only for times that it has not met.
 ///
 /// The members, in this order; what the message does not say is left out:
 ///

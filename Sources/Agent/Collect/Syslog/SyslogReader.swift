@@ -130,10 +130,9 @@ package struct SyslogReader: Sendable {
     @inline(__always)
     private func bsdHead(_ bytes: Span<UInt8>, _ at: Int, _ message: inout SyslogMessage) -> Head {
         message.time = lastBSD.time
-        // Four bytes that may be digits: a year.
-        if bytes.word(at: at &+ 16) & 0xf0f0_f0f0 == 0x3030_3030, let loose = LooseStamp(bytes, at) {
+        if LooseStamp.mayFollow(bytes.word(at: at &+ 16)), let loose = LooseStamp(bytes, at) {
             message.time = loose.time
-            return Head(follows: .host, end: loose.end)
+            return Head(follows: loose.isBeforeTag ? .tag : .host, end: loose.end)
         }
         return Head(follows: .host, end: at &+ 16)
     }
@@ -300,13 +299,20 @@ package struct SyslogReader: Sendable {
             message.structuredData = .init(at, end)
             at = end
         } else {
-            guard bytes[at] == UInt8(ascii: "-"), at + 1 == bytes.count || bytes[at + 1] == UInt8(ascii: " ") else {
-                return at
-            }
+            guard bytes[at] == UInt8(ascii: "-"), endsField(bytes, at + 1) else { return at }
             at += 1
         }
-        if at < bytes.count { at += 1 }
+        if at < bytes.count, bytes[at] == UInt8(ascii: " ") { at += 1 }
         return bytes.word(at: at) & 0xff_ffff == mark ? at + 3 : at
+    }
+
+    /// Whether the message ends at `at`, or a line of it, or a space follows.
+    static func endsField(_ bytes: Span<UInt8>, _ at: Int) -> Bool {
+        guard at < bytes.count else { return true }
+        switch bytes[at] {
+        case UInt8(ascii: " "), 0, 0x0a, 0x0d: return true
+        default: return false
+        }
     }
 
     /// UTF-8's byte order mark.

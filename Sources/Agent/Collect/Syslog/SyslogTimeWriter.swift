@@ -86,8 +86,12 @@ struct SyslogTimeWriter: ~Copyable {
             return out.withBytes { PreparedText($0) }
         }
         (time, timeText) = (new, written(received))
+        // Another fraction comes with the next message.
+        guard new.fractionDigits == 0 else { return holds = false }
         // Within a frame the year that is guessed may change, once in a year's half.
-        holds = frame.received.map { written($0.first) == timeText && written($0.last) == timeText } ?? false
+        holds =
+            new.hasYear
+            || frame.received.map { written($0.first) == timeText && written($0.last) == timeText } ?? false
     }
 
     /// Learns how the time that was `put` is written.
