@@ -31,6 +31,8 @@ final class SpoolPosition {
     private(set) var value: SpoolProgress
     /// Something stands in both places, and neither can be read.
     let isDamaged: Bool
+    /// The highest number of a segment in either place.
+    let lastNumber: UInt64
     private var sequence: UInt64
 
     private static let slot: UInt64 = 4096
@@ -42,33 +44,36 @@ final class SpoolPosition {
         file = try WrittenFile(path)
         let bytes = try Folder.read(path, limit: 1 << 20)
         (value, sequence, isDamaged) = Self.value(in: bytes)
+        let values = Self.places.compactMap { Self.value(in: bytes, at: $0)?.value }
+        lastNumber = values.reduce(0) { max($0, $1.settled.segment, $1.ahead.last?.segment ?? 0) }
         // Before anything is delivered one place is good: a first write that is torn leaves it.
         if bytes.isEmpty || isDamaged { try? write(value, as: 0) }
     }
 
     /// The progress in a file's bytes.
     static func value(in bytes: [UInt8]) -> (value: SpoolProgress, sequence: UInt64, isDamaged: Bool) {
-        var value = SpoolProgress(settled: SpoolLocation(segment: 0, offset: SpoolIndex.begin))
-        var (latest, found) = (UInt64(0), false)
-        for place in [0, Int(Self.slot)] where bytes.count >= place + Self.size {
-            let slot = bytes.span.extracting(place..<min(bytes.count, place + Int(Self.slot)))
-            guard slot.array(0..<8) == Array("PSPOSIT1".utf8),
-                CRC32C(slot.extracting(0..<32)).value == slot.integer(at: 32, as: UInt32.self),
-                slot.integer(at: 8, as: UInt64.self) < .max / 2,
-                slot.integer(at: 16, as: UInt64.self) < SpoolSegment.mostNumbers
-            else { continue }
-            let sequence = slot.integer(at: 8, as: UInt64.self)
-            if !found || sequence > latest {
-                latest = sequence
-                let (segment, offset) = (slot.integer(at: 16, as: UInt64.self), slot.integer(at: 24, as: UInt64.self))
-                value.settled = SpoolLocation(segment: segment, offset: offset)
-                value.ahead = ahead(in: slot, sequence)
-            }
-            found = true
-        }
+        let found = places.compactMap { value(in: bytes, at: $0) }
+        if let last = found.max(by: { $0.sequence < $1.sequence }) { return (last.value, last.sequence, false) }
         // A first write that a crash tore leaves the other place as it was: empty.
-        let slots = [bytes.prefix(Int(Self.slot)), bytes.dropFirst(Int(Self.slot))]
-        return (value, latest, !found && slots.allSatisfy { $0.contains { $0 != 0 } })
+        let slots = [bytes.prefix(Int(slot)), bytes.dropFirst(Int(slot))]
+        let none = SpoolProgress(settled: SpoolLocation(segment: 0, offset: SpoolIndex.begin))
+        return (none, 0, slots.allSatisfy { $0.contains { $0 != 0 } })
+    }
+
+    private static let places = [0, Int(slot)]
+
+    /// The progress in one place; nil if it cannot be read.
+    private static func value(in bytes: [UInt8], at place: Int) -> (value: SpoolProgress, sequence: UInt64)? {
+        guard bytes.count >= place + size else { return nil }
+        let slot = bytes.span.extracting(place..<min(bytes.count, place + Int(slot)))
+        let sequence = slot.integer(at: 8, as: UInt64.self)
+        let (segment, offset) = (slot.integer(at: 16, as: UInt64.self), slot.integer(at: 24, as: UInt64.self))
+        guard slot.array(0..<8) == Array("PSPOSIT1".utf8),
+            CRC32C(slot.extracting(0..<32)).value == slot.integer(at: 32, as: UInt32.self),
+            sequence < .max / 2, segment < SpoolSegment.mostNumbers
+        else { return nil }
+        let settled = SpoolLocation(segment: segment, offset: offset)
+        return (SpoolProgress(settled: settled, ahead: ahead(in: slot, sequence)), sequence)
     }
 
     /// The stretches in a place; none if they cannot be read, which costs duplicates and no record.
@@ -83,7 +88,9 @@ final class SpoolPosition {
             let segment = bytes.integer(at: at, as: UInt64.self)
             let (begin, end) = (bytes.integer(at: at + 8, as: UInt64.self), bytes.integer(at: at + 16, as: UInt64.self))
             let before = segment == last.segment ? last.end : 0
-            guard segment >= last.segment, begin > before, end > begin else { return [] }
+            guard segment >= last.segment, segment < SpoolSegment.mostNumbers, begin > before, end > begin else {
+                return []
+            }
             stretches.append(.init(segment: segment, range: begin..<end))
             last = (segment, end)
         }

@@ -112,13 +112,15 @@ public struct SpoolReport: Sendable {
             contents = ending.contents
             segment.end = end
         } else {
-            let scanned = try SpoolSegment.scan(file, size: end, from: segment.firstOwed, without: ahead)
-            (contents, segment.end, segment.ahead) = (scanned.contents, scanned.end, scanned.without)
-            if segment.isClosed {
-                segment.damaged += Int(scanned.torn)
-            } else {
-                segment.torn = Int(scanned.torn)
-            }
+            let scanned = try SpoolSegment.scan(
+                file,
+                size: end,
+                from: segment.firstOwed,
+                isClosed: segment.isClosed,
+                without: ahead
+            )
+            (contents, segment.end, segment.ahead) = (scanned.contents, scanned.end, scanned.delivered)
+            segment.torn = Int(scanned.torn)
         }
         segment.owed = contents.records
         segment.damaged += contents.damaged.reduce(0) { $0 + Int($1.upperBound - $1.lowerBound) }

@@ -260,19 +260,32 @@ package enum SpoolSegment {
         return false
     }
 
+    /// What was found where there is no index, or none that tells of the rest.
+    struct Scanned {
+        var contents: Contents
+        /// Where the last whole record ends, and how many bytes stand behind it.
+        var end: UInt64
+        var torn: UInt64
+        /// Those of the delivered stretches that begin and end where records do: no other can be true.
+        var delivered: [Range<UInt64>]
+        /// Whether there is damage in these, which an earlier run has passed.
+        var hasPassedDamage: Bool
+    }
+
     /// What a segment without an index holds: read from its first record on.
     ///
     /// A stretch that holds no whole record is damage when records behind it say that it was safe. If none does, a crash
     /// has left it: there the segment ends, and nothing behind was promised.
-    /// - Parameter delivered: stretches whose records do not count, in order.
-    /// - Returns: the contents, where the last whole record ends, how many bytes stand behind it, and those of the stretches
-    ///   that begin and end where records do: no other can be true.
+    /// - Parameters:
+    ///   - isClosed: everything up to `size` was safe when the segment was closed: there is nothing torn.
+    ///   - ahead: stretches that are delivered, whose records do not count, in order.
     static func scan(
         _ file: borrowing ReadableFile,
         size: UInt64,
         from begin: UInt64 = SpoolIndex.begin,
-        without delivered: [Range<UInt64>] = []
-    ) throws(SystemError) -> (contents: Contents, end: UInt64, torn: UInt64, without: [Range<UInt64>]) {
+        isClosed: Bool = false,
+        without ahead: [Range<UInt64>] = []
+    ) throws(SystemError) -> Scanned {
         var whole: [(record: SpoolRecord, place: Range<UInt64>)] = []
         var bad: [Range<UInt64>] = []
         var safeEnd: UInt64 = 0
@@ -288,18 +301,23 @@ package enum SpoolSegment {
                 at = next
             }
         }
-        let end = bad.first { $0.lowerBound >= safeEnd || $0.upperBound == size }?.lowerBound ?? at
+        let torn = isClosed ? nil : bad.first { $0.lowerBound >= safeEnd || $0.upperBound == size }
+        let end = torn?.lowerBound ?? at
         let places = whole.map(\.place) + bad
         let (begins, ends) = (Set(places.map(\.lowerBound)), Set(places.map(\.upperBound)))
-        let without = delivered.filter {
+        let delivered = ahead.filter {
             begins.contains($0.lowerBound) && ends.contains($0.upperBound) && $0.upperBound <= end
         }
-        func counts(_ place: Range<UInt64>) -> Bool {
-            place.lowerBound < end && !without.contains { $0.contains(place.lowerBound) }
-        }
+        func isDelivered(_ place: Range<UInt64>) -> Bool { delivered.contains { $0.contains(place.lowerBound) } }
         var contents = Contents()
-        contents.damaged = bad.filter(counts)
-        for (record, place) in whole where counts(place) { contents.add(record) }
-        return (contents, end, size - end, without)
+        contents.damaged = bad.filter { $0.lowerBound < end && !isDelivered($0) }
+        for (record, place) in whole where place.lowerBound < end && !isDelivered(place) { contents.add(record) }
+        return Scanned(
+            contents: contents,
+            end: end,
+            torn: size - end,
+            delivered: delivered,
+            hasPassedDamage: bad.contains(where: isDelivered)
+        )
     }
 }

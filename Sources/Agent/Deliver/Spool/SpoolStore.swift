@@ -105,7 +105,7 @@ package final class SpoolStore {
 
     /// Opens the spool in `folder`, which is created if it is not there.
     ///
-    /// Reads the end of each segment, and whole only what a crash left open: one segment.
+    /// Reads the end of each segment, and whole only what a crash left open, one segment, and those of which a part is delivered.
     package init(_ folder: String, _ limits: Limits) throws(Fault) {
         (self.folder, self.limits) = (folder, limits)
         do throws(SystemError) {
@@ -118,7 +118,7 @@ package final class SpoolStore {
         } catch { throw .system(error) }
         let numbers = sizes.keys.compactMap(SpoolSegment.number(ofFile:)).sorted()
         // Never a number that may have been given before: a position would be taken for the new segment's.
-        nextNumber = max(numbers.last ?? 0, position.value.settled.segment) + 1
+        nextNumber = max(numbers.last ?? 0, position.lastNumber) + 1
         found.positionWasLost = position.isDamaged && !numbers.isEmpty
         for number in numbers {
             let newer: Int?
@@ -178,9 +178,10 @@ package final class SpoolStore {
         // A part of it is delivered: what is not is counted.
         let rest =
             delivered > SpoolIndex.begin || !ahead.isEmpty
-            ? try SpoolSegment.scan(box.file, size: end, from: delivered, without: ahead) : nil
-        index.add(segment: number, end: end, isClosed: true, delivered: delivered, ahead: rest?.without ?? [])
+            ? try SpoolSegment.scan(box.file, size: end, from: delivered, isClosed: true, without: ahead) : nil
+        index.add(segment: number, end: end, isClosed: true, delivered: delivered, ahead: rest?.delivered ?? [])
         begun[number] = milliseconds
+        if rest?.hasPassedDamage ?? false { damaged.insert(number) }
         for range in contents.damaged where range.lowerBound >= delivered {
             index.skip(SpoolLocation(segment: number, offset: range.lowerBound), to: range.upperBound)
             damaged.insert(number)
