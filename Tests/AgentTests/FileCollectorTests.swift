@@ -169,6 +169,37 @@ import Testing
         #expect(collecting.sources.count == 2 && collecting.counters.collectors.bytesLost.now == 0)
     }
 
+    @Test func `a file that is truncated twice while the ring is full goes on in both copies`() throws {
+        let scratch = try Scratch()
+        func lines(_ word: String, _ count: Int) -> [UInt8] {
+            Array((0..<count).map { "\(word) \($0) of a file that waits for room\n" }.joined().utf8)
+        }
+        let (first, second) = (lines("first", 100_000), lines("second", 1000))
+        try scratch.write("a.log", first)
+        // Nobody drains.
+        let collecting = try Collecting(scratch, ring: 1 << 20)
+        func wait(_ condition: () -> Bool) -> Bool {
+            for _ in 0..<1000 where !condition() { Machine.sleep(.milliseconds(20)) }
+            return condition()
+        }
+        func isKnown() -> Bool {
+            (0..<8).contains {
+                collecting.checkpoints.entry(of: $0).map { $0.path.hasSuffix("/a.log") && $0.headSize > 0 } ?? false
+            }
+        }
+        #expect(wait(isKnown))
+        try scratch.write("a.log.1", first)
+        scratch.cut("a.log", to: 0)
+        #expect(wait { collecting.counters.collectors.filesTruncated.now == 1 && !isKnown() })
+        try scratch.write("a.log", second)
+        #expect(wait(isKnown))
+        try scratch.write("a.log.2", second)
+        scratch.cut("a.log", to: 0)
+        #expect(collecting.until { collecting.bytes.count >= first.count + second.count })
+        #expect(collecting.bytes == first + second)
+        #expect(collecting.counters.collectors.bytesLost.now == 0)
+    }
+
     @Test func `a deleted file is read to its end, and what its writer still writes too`() throws {
         let scratch = try Scratch()
         let file = try AppendedFile(scratch["a.log"])

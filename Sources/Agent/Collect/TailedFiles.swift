@@ -127,6 +127,8 @@ struct TailedFiles: ~Copyable {
         if let file = files[Identity(status)] {
             file.scan = search
             if file.look(status) { ready.add(file) }
+            // Met empty, it may be truncated before anything is read: while the ring is full.
+            if file.isOpen, file.mark.headSize == 0, file.size > 0 { describe(file) }
             if file.path != path { renamed(file, to: path) }
         } else {
             try open(path, target: target, isRotated: false)
@@ -290,7 +292,7 @@ struct TailedFiles: ~Copyable {
         _ known: Checkpoints.Unclaimed
     ) throws(SystemError) -> Bool {
         guard status.size >= known.offset else { return false }
-        guard known.entry.headSize > 0 else { return true }
+        guard known.entry.headSize > 0 else { return try FileMark.holds(file, known.end) }
         return try FileMark(known.entry).fits(file, known.end)
     }
 
