@@ -106,7 +106,7 @@ struct Lane: ~Copyable {
             sealDue(now)
             exchangeWithSpool(now)
             startCalls(now)
-            caller.perform(moreComes: drained)
+            caller.perform(moreComes: drained && mayCall(now))
             takeReplies()
             askForBacklog()
             // Behind the replies: the last of them may end the outage, and nothing wakes the lane again then.
@@ -189,6 +189,7 @@ struct Lane: ~Copyable {
         staging?.batcher.limitCalls(to: window.callBytes)
         let flush = noMoreWillCome
         staging?.sealAlong(now: now)
+        copyAdded()
         let next = staging?.batcher.next(now: now, flush: flush, backlogAlone: mayCallForBacklog) ?? []
         let call = withoutTooLong(next)
         return call.isEmpty ? nextSuspects(hasOthers: false) ?? [] : call
@@ -257,7 +258,7 @@ struct Lane: ~Copyable {
         guard let staging else { return }
         note(staging.putBack(refused, because: .unanswered, random: &random, now: now))
         note(staging.place(owed))
-        if output.spool.when == .always { backlog.copy(staging.batcher.takeAdded()) }
+        copyAdded()
         if let closesAt, now >= closesAt {
             spillAll(now)
         } else if let since = breaker.failingSince {
@@ -275,6 +276,11 @@ struct Lane: ~Copyable {
             }
         }
         staging.batcher.holdsLive = output.ordered && backlog.hasOlder
+    }
+
+    /// Has everything copied that is new to the batcher, where everything goes to the spool first.
+    private func copyAdded() {
+        if output.spool.when == .always, let staging { backlog.copy(staging.batcher.takeAdded()) }
     }
 
     /// Moves everything to the spool that is not under way.

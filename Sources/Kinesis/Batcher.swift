@@ -284,9 +284,10 @@ public struct Batcher {
     /// Never under pressure: there a small aggregate costs the stream as much as a large one.
     public mutating func takesAlong(_ size: Int, to index: Int, now: Instant) -> Bool {
         guard count > 0, count < limits.callRecords, bytes + size <= limits.callBytes else { return false }
-        guard !pacer.isLimited(now: now), pacer.heldUntil(index, now: now) == nil, queues[index].underWay == 0 else {
-            return false
-        }
+        guard !pacer.isLimited(now: now), pacer.wait(now: now) == nil else { return false }
+        guard pacer.heldUntil(index, now: now) == nil, queues[index].underWay == 0,
+            queues[index].takesAll(with: size, now: now)
+        else { return false }
         return active.contains { index in
             guard let head = queues[index].live.head, head.firstReceipt + pacer.linger <= now else { return false }
             return blockedUntil(index, isBacklog: false, now: now) == nil

@@ -23,6 +23,15 @@ struct ShardQueue {
         return max(bytes, records ?? .zero)
     }
 
+    /// Whether the shard takes everything live that waits now, and so many bytes more.
+    mutating func takesAll(with size: Int, now: Instant) -> Bool {
+        guard byteBucket != nil else { return true }
+        let (bytes, records) = (Double(live.bytes + size), Double(live.count + 1))
+        // A bucket that is full would do for more.
+        guard bytes <= byteBucket!.burst, records <= recordBucket!.burst else { return false }
+        return byteBucket!.wait(for: bytes, now: now) == nil && recordBucket!.wait(for: records, now: now) == nil
+    }
+
     mutating func takeHead(isBacklog: Bool) -> SealedAggregate {
         let head = isBacklog ? backlog.takeHead() : live.takeHead()
         let cost = cost(of: head.size)

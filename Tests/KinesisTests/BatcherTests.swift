@@ -95,6 +95,19 @@ import Testing
         }
     }
 
+    @Test func `no call takes the open aggregate along to a shard that has not taken what waits`() throws {
+        let start = Instant.now
+        for (waiting, taken) in [(20, true), (25, false)] {
+            // A shard takes a MiB at once, but for what is spared.
+            var batcher = try Self.batcher(shards: 1, now: start) {
+                $0.callBytes = 4 << 20
+                $0.shardShare = 1
+            }
+            for number in 0..<waiting { batcher.add(Self.record(number, size: 40_000, receipt: start), to: 0) }
+            #expect(batcher.takesAlong(1000, to: 0, now: start + .milliseconds(100)) == taken)
+        }
+    }
+
     @Test func `a call leaves when its oldest record has waited for the linger, and no sooner`() throws {
         let start = Instant.now
         var batcher = try Self.batcher(shards: 2, now: start)

@@ -310,6 +310,8 @@ public final class KinesisCaller {
     }
 
     private func start(_ prepared: Prepared, bodyHash: String) {
+        // What it waited for another body says nothing of the service.
+        calls[prepared.number]?.began = .now
         sign(prepared.transfer, prepared.url, prepared.operation, prepared.format, bodyHash: bodyHash)
         client.start(prepared.transfer, token: prepared.number)
     }
