@@ -129,7 +129,7 @@ public struct AggregateWriter: ~Copyable {
     /// The same under the partition key with an index that `append` returned since the last seal.
     @inline(__always)
     mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
-        let frame = Frame(index, nil)
+        let frame = RecordFrame(index, nil)
         let cost = frame.size(of: record.count)
         guard size + cost <= maxSize, hasRoomForRecord else { return false }
         reserve(cost)
@@ -170,7 +170,7 @@ public struct AggregateWriter: ~Copyable {
         }
         open(at: hash, receipt: receipt)
         add(partitionKey, explicitHashKey, hash, &place)
-        let frame = Frame(place)
+        let frame = place.frame
         reserve(frame.size(of: record.count))
         unsafe record.withUnsafeBytes { unsafe put($0, frame) }
         if runs.add(run) { updateCharge() }
@@ -218,7 +218,7 @@ public struct AggregateWriter: ~Copyable {
                 }
                 add(partitionKey, explicitHashKey, key.hash, &place)
             }
-            let frame = Frame(place)
+            let frame = place.frame
             if !put(block, as: cut, &offset, longest, frame) {
                 stop = .aggregateFull
                 break
@@ -344,47 +344,10 @@ extension AggregateWriter {
 
         @inline(__always)
         var isKnown: Bool { partition != nil && (!hasExplicit || explicit != nil) }
-    }
 
-    /// The bytes between a record's length and its data, the same for every record under a key.
-    fileprivate struct Frame {
-        /// 08 partition-key-index [10 explicit-hash-key-index] 1A, as one little-endian number: with fewer than 2^14 keys
-        /// each it takes at most seven bytes.
-        let bits: UInt64
-        let count: Int
-
+        /// Of records under these keys; only when they are known.
         @inline(__always)
-        init(_ place: Place) { self.init(place.partition!, place.hasExplicit ? place.explicit : nil) }
-
-        @inline(__always)
-        init(_ partition: Int, _ explicit: Int?) {
-            let (number, size) = Self.index(partition)
-            var (bits, shift) = (0x08 | number << 8, 8 + size)
-            if let explicit {
-                let (number, size) = Self.index(explicit)
-                bits |= 0x10 << shift | number << (shift + 8)
-                shift += 8 + size
-            }
-            (self.bits, count) = (bits | 0x1a << shift, Int(shift / 8 + 1))
-        }
-
-        /// An index as a variable-length number, and its size in bits.
-        @inline(__always)
-        private static func index(_ index: Int) -> (UInt64, UInt64) {
-            let index = UInt64(index)
-            return index < 0x80 ? (index, 8) : (index & 0x7f | 0x80 | (index >> 7) << 8, 16)
-        }
-
-        /// Bytes a record of `count` bytes takes in the aggregate.
-        @inline(__always)
-        func size(of count: Int) -> Int {
-            let inner = inner(of: count)
-            return 1 &+ Varint.size(UInt64(truncatingIfNeeded: inner)) &+ inner
-        }
-
-        /// The same without its tag and its length: what its length says.
-        @inline(__always)
-        func inner(of count: Int) -> Int { self.count &+ Varint.size(UInt64(truncatingIfNeeded: count)) &+ count }
+        var frame: RecordFrame { RecordFrame(partition!, hasExplicit ? explicit : nil) }
     }
 
     /// Keys of one kind an aggregate may hold, so that an index takes two bytes.
@@ -416,7 +379,7 @@ extension AggregateWriter {
     ) -> Int {
         var cost = place.partition == nil ? KeyTable.cost(of: partitionKey.count) : 0
         if place.hasExplicit, place.explicit == nil { cost += KeyTable.cost(of: explicitHashKey.count) }
-        let frame = Frame(
+        let frame = RecordFrame(
             place.partition ?? partitionKeys.count,
             place.hasExplicit ? place.explicit ?? explicitHashKeys.count : nil
         )
@@ -464,50 +427,12 @@ extension AggregateWriter {
 
     @inline(__always)
     @unsafe
-    private mutating func put(_ record: UnsafeRawBufferPointer, _ frame: Frame) {
-        let payload = unsafe Self.write(record, frame, at: memory.base + used) - memory.base
+    private mutating func put(_ record: UnsafeRawBufferPointer, _ frame: RecordFrame) {
+        let payload = unsafe frame.write(record, at: memory.base + used) - memory.base
         if recordCount == 0 { firstPayload = payload..<payload + record.count }
         used = payload + record.count
         recordCount += 1
         userBytes += record.count
-    }
-
-    /// Writes a record at `begin`, and returns where its data begins.
-    @inline(__always)
-    @unsafe
-    private static func write(
-        _ record: UnsafeRawBufferPointer,
-        _ frame: Frame,
-        at begin: UnsafeMutableRawPointer
-    ) -> UnsafeMutableRawPointer {
-        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
-        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: frame.inner(of: record.count)), at: begin + 1)
-        unsafe out.storeBytes(of: frame.bits, as: UInt64.self)
-        unsafe out = Varint.store(UInt64(truncatingIfNeeded: record.count), at: out + frame.count)
-        unsafe copy(record, to: out)
-        return unsafe out
-    }
-
-    /// Copies a record; a short one here, for which a call would cost as much as the copy.
-    @inline(__always)
-    @unsafe
-    private static func copy(_ record: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer) {
-        guard let from = record.baseAddress else { return }
-        guard 32...256 ~= record.count else { return unsafe out.copyMemory(from: from, byteCount: record.count) }
-        // The last one goes back over bytes that are copied already.
-        let last = record.count - 32
-        var at = 0
-        while at < last {
-            unsafe copyBlock(from + at, to: out + at)
-            at &+= 32
-        }
-        unsafe copyBlock(from + last, to: out + last)
-    }
-
-    @inline(__always)
-    @unsafe
-    private static func copyBlock(_ from: UnsafeRawPointer, to out: UnsafeMutableRawPointer) {
-        unsafe out.storeBytes(of: from.loadUnaligned(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
     }
 
     /// Takes records until the block ends, one is longer than `longest`, or the aggregate is full, which it returns as
@@ -518,7 +443,7 @@ extension AggregateWriter {
         as cut: Cut.Type,
         _ offset: inout Int,
         _ longest: Int,
-        _ frame: Frame
+        _ frame: RecordFrame
     ) -> Bool {
         // How far the records may reach: `size` is a sum of which nothing else changes here.
         let end = used + maxSize - size
@@ -539,7 +464,7 @@ extension AggregateWriter {
                 unsafe (base, room) = (memory.base, memory.capacity - Self.tailroom)
             }
             let record = unsafe block.extracting(unchecked: data)
-            let payload = unsafe record.withUnsafeBytes { unsafe Self.write($0, frame, at: base + at) - base }
+            let payload = unsafe record.withUnsafeBytes { unsafe frame.write($0, at: base + at) - base }
             if count == 0 { firstPayload = payload..<payload + data.count }
             at = payload &+ data.count
             count &+= 1

@@ -567,21 +567,3 @@ public struct Aggregator: ~Copyable {
         return pieces
     }
 }
-
-/// Steele, Lea and Flood's generator: for placement and jitter, where quality matters little and cost does.
-public struct SplitMix64: RandomNumberGenerator, Sendable {
-    private var state: UInt64
-
-    public init(seed: UInt64) { state = seed }
-
-    public mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
-
-    /// Evenly drawn from 0 to 1.
-    public mutating func nextUnit() -> Double { Double(next() >> 11) * 0x1p-53 }
-}

@@ -1,0 +1,78 @@
+/// How a record stands in an aggregate: 1A, its length, the indices of its keys, 1A, its data's length, its data.
+///
+/// What lies between the two lengths is the same for every record under a key.
+struct RecordFrame {
+    /// 08 partition-key-index [10 explicit-hash-key-index] 1A, as one little-endian number: with fewer than 2^14 keys each it
+    /// takes at most seven bytes.
+    private let bits: UInt64
+    private let count: Int
+
+    /// - Parameters:
+    ///   - partition: index of the partition key in its table.
+    ///   - explicit: of the explicit hash key; nil: there is none.
+    @inline(__always)
+    init(_ partition: Int, _ explicit: Int?) {
+        let (number, size) = Self.index(partition)
+        var (bits, shift) = (0x08 | number << 8, 8 + size)
+        if let explicit {
+            let (number, size) = Self.index(explicit)
+            bits |= 0x10 << shift | number << (shift + 8)
+            shift += 8 + size
+        }
+        (self.bits, count) = (bits | 0x1a << shift, Int(shift / 8 + 1))
+    }
+
+    /// An index as a variable-length number, and its size in bits.
+    @inline(__always)
+    private static func index(_ index: Int) -> (UInt64, UInt64) {
+        let index = UInt64(index)
+        return index < 0x80 ? (index, 8) : (index & 0x7f | 0x80 | (index >> 7) << 8, 16)
+    }
+
+    /// Bytes a record of `count` bytes takes in the aggregate.
+    @inline(__always)
+    func size(of count: Int) -> Int {
+        let inner = inner(of: count)
+        return 1 &+ Varint.size(UInt64(truncatingIfNeeded: inner)) &+ inner
+    }
+
+    /// The same without its tag and its length: what its length says.
+    @inline(__always)
+    private func inner(of count: Int) -> Int { self.count &+ Varint.size(UInt64(truncatingIfNeeded: count)) &+ count }
+
+    /// Writes a record at `begin`, and returns where its data begins.
+    ///
+    /// Its head is written in words: up to 32 bytes behind the record must be there to be written to.
+    @inline(__always)
+    @unsafe
+    func write(_ record: UnsafeRawBufferPointer, at begin: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
+        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
+        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: inner(of: record.count)), at: begin + 1)
+        unsafe out.storeBytes(of: bits, as: UInt64.self)
+        unsafe out = Varint.store(UInt64(truncatingIfNeeded: record.count), at: out + count)
+        unsafe Self.copy(record, to: out)
+        return unsafe out
+    }
+
+    /// Copies a record; a short one here, for which a call would cost as much as the copy.
+    @inline(__always)
+    @unsafe
+    private static func copy(_ record: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer) {
+        guard let from = record.baseAddress else { return }
+        guard 32...256 ~= record.count else { return unsafe out.copyMemory(from: from, byteCount: record.count) }
+        // The last one goes back over bytes that are copied already.
+        let last = record.count - 32
+        var at = 0
+        while at < last {
+            unsafe copyBlock(from + at, to: out + at)
+            at &+= 32
+        }
+        unsafe copyBlock(from + last, to: out + last)
+    }
+
+    @inline(__always)
+    @unsafe
+    private static func copyBlock(_ from: UnsafeRawPointer, to out: UnsafeMutableRawPointer) {
+        unsafe out.storeBytes(of: from.loadUnaligned(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
+    }
+}
