@@ -428,7 +428,8 @@ extension AggregateWriter {
     @inline(__always)
     @unsafe
     private mutating func put(_ record: UnsafeRawBufferPointer, _ frame: RecordFrame) {
-        let payload = unsafe frame.write(record, at: memory.base + used) - memory.base
+        let length = frame.length(of: record.count)
+        let payload = unsafe frame.write(record, length: length, at: memory.base + used) - memory.base
         if recordCount == 0 { firstPayload = payload..<payload + record.count }
         used = payload + record.count
         recordCount += 1
@@ -449,13 +450,14 @@ extension AggregateWriter {
         let end = used + maxSize - size
         let mostRecords = maxRecords == 0 ? Int.max : maxRecords
         // In registers: through the writer each would wait for the last record's.
-        var (at, count, bytes) = (used, recordCount, 0)
+        var (from, at, count, bytes) = (offset, used, recordCount, 0)
         var (base, room) = unsafe (memory.base, memory.capacity - Self.tailroom)
         var isFull = false
-        while offset < block.count {
-            let (data, next) = Cut.next(in: block, at: offset)
+        while from < block.count {
+            let (data, next) = Cut.next(in: block, at: from)
             if data.count > longest { break }
-            let cost = frame.size(of: data.count)
+            let length = frame.length(of: data.count)
+            let cost = RecordFrame.size(ofLength: length)
             isFull = count > 0 && (at &+ cost > end || count >= mostRecords)
             if isFull { break }
             if at &+ cost > room {
@@ -464,14 +466,14 @@ extension AggregateWriter {
                 unsafe (base, room) = (memory.base, memory.capacity - Self.tailroom)
             }
             let record = unsafe block.extracting(unchecked: data)
-            let payload = unsafe record.withUnsafeBytes { unsafe frame.write($0, at: base + at) - base }
+            let payload = unsafe record.withUnsafeBytes { unsafe frame.write($0, length: length, at: base + at) - base }
             if count == 0 { firstPayload = payload..<payload + data.count }
             at = payload &+ data.count
             count &+= 1
             bytes &+= data.count
-            offset = next
+            from = next
         }
-        (used, recordCount) = (at, count)
+        (offset, used, recordCount) = (from, at, count)
         userBytes += bytes
         return !isFull
     }

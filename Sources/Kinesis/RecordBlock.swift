@@ -20,7 +20,7 @@ enum LineCut: RecordCut {
         let lineEnd = block.firstOffset(of: 10, from: offset)
         let end = lineEnd ?? block.count
         let stop = end > offset && block[end - 1] == 13 ? end - 1 : end
-        return (offset..<stop, lineEnd == nil ? end : end + 1)
+        return (unsafe Range(uncheckedBounds: (offset, stop)), lineEnd == nil ? end : end &+ 1)
     }
 }
 
@@ -30,12 +30,12 @@ enum CountedCut: RecordCut {
 
     @inline(__always)
     static func next(in block: Span<UInt8>, at offset: Int) -> (data: Range<Int>, end: Int) {
-        let start = offset + head
+        let start = offset &+ head
         let count = unsafe block.withUnsafeBytes {
             unsafe Int($0.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
         }
-        precondition(count <= block.count - start, "a record lies within its block")
-        return (start..<start + count, start + count)
+        precondition(count <= block.count &- start, "a record lies within its block")
+        return (unsafe Range(uncheckedBounds: (start, start &+ count)), start &+ count)
     }
 }
 

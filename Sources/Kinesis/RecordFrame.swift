@@ -1,3 +1,5 @@
+internal import CText
+
 /// How a record stands in an aggregate: 1A, its length, the indices of its keys, 1A, its data's length, its data.
 ///
 /// What lies between the two lengths is the same for every record under a key.
@@ -29,25 +31,31 @@ struct RecordFrame {
         return index < 0x80 ? (index, 8) : (index & 0x7f | 0x80 | (index >> 7) << 8, 16)
     }
 
-    /// Bytes a record of `count` bytes takes in the aggregate.
+    /// What the length says of a record of `count` bytes: all but itself and the tag in front of it.
     @inline(__always)
-    func size(of count: Int) -> Int {
-        let inner = inner(of: count)
-        return 1 &+ Varint.size(UInt64(truncatingIfNeeded: inner)) &+ inner
-    }
+    func length(of count: Int) -> Int { self.count &+ Varint.size(UInt64(truncatingIfNeeded: count)) &+ count }
 
-    /// The same without its tag and its length: what its length says.
+    /// Bytes that a record takes in the aggregate of which the length says so much.
     @inline(__always)
-    private func inner(of count: Int) -> Int { self.count &+ Varint.size(UInt64(truncatingIfNeeded: count)) &+ count }
+    static func size(ofLength length: Int) -> Int { 1 &+ Varint.size(UInt64(truncatingIfNeeded: length)) &+ length }
+
+    /// Bytes that a record of `count` bytes takes in the aggregate.
+    @inline(__always)
+    func size(of count: Int) -> Int { Self.size(ofLength: length(of: count)) }
 
     /// Writes a record at `begin`, and returns where its data begins.
     ///
     /// Its head is written in words: up to 32 bytes behind the record must be there to be written to.
+    /// - Parameter length: of a record of so many bytes.
     @inline(__always)
     @unsafe
-    func write(_ record: UnsafeRawBufferPointer, at begin: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
+    func write(
+        _ record: UnsafeRawBufferPointer,
+        length: Int,
+        at begin: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
         unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
-        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: inner(of: record.count)), at: begin + 1)
+        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: length), at: begin + 1)
         unsafe out.storeBytes(of: bits, as: UInt64.self)
         unsafe out = Varint.store(UInt64(truncatingIfNeeded: record.count), at: out + count)
         unsafe Self.copy(record, to: out)
@@ -60,19 +68,6 @@ struct RecordFrame {
     private static func copy(_ record: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer) {
         guard let from = record.baseAddress else { return }
         guard 32...256 ~= record.count else { return unsafe out.copyMemory(from: from, byteCount: record.count) }
-        // The last one goes back over bytes that are copied already.
-        let last = record.count - 32
-        var at = 0
-        while at < last {
-            unsafe copyBlock(from + at, to: out + at)
-            at &+= 32
-        }
-        unsafe copyBlock(from + last, to: out + last)
-    }
-
-    @inline(__always)
-    @unsafe
-    private static func copyBlock(_ from: UnsafeRawPointer, to out: UnsafeMutableRawPointer) {
-        unsafe out.storeBytes(of: from.loadUnaligned(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
+        unsafe ctext_copy_short(out, from, record.count)
     }
 }
