@@ -414,6 +414,8 @@ struct Lane: ~Copyable {
 
     private func note(_ regrouped: [Staging.Regrouped]) {
         for each in regrouped { backlog.regrouped(each.aggregate, into: each.pieces) }
+        // Pieces stay in memory until they are delivered: what no file has shall outlive that.
+        if intake.hasSockets { backlog.copy(regrouped.filter(\.isWithoutCopy).map(\.aggregate)) }
     }
 
     private mutating func succeeded() {
@@ -551,6 +553,16 @@ struct Lane: ~Copyable {
             )
         }
         isMapAssumed = false
+        rearrange(by: map, now)
+    }
+
+    /// Places by a map, and by the settings, what is open or waiting.
+    private mutating func rearrange(by map: ShardMap, _ now: Instant) {
+        guard let staging else { return }
+        // The pieces of what is taken apart have the whole's copy, or none: what comes behind them must not be the first
+        // that the spool has of their keys.
+        staging.sealAll()
+        copyAdded()
         note(staging.rearrange(by: map, for: output, seed: random.next(), now: now))
     }
 
@@ -619,9 +631,7 @@ struct Lane: ~Copyable {
             if update.output != output {
                 output = update.output
                 window = Self.window(output)
-                if let staging {
-                    note(staging.rearrange(by: staging.map, for: output, seed: random.next(), now: now))
-                }
+                if let staging { rearrange(by: staging.map, now) }
                 if isOtherStream { shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit()) }
             }
             if isOtherStream || !intake.hasLongRecords { recallRecordLimit() }
