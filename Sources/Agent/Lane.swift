@@ -106,7 +106,7 @@ struct Lane: ~Copyable {
             sealDue(now)
             exchangeWithSpool(now)
             startCalls(now)
-            caller.perform(moreComes: drained && mayCall(now))
+            caller.perform(following: following(now, recordsCome: drained))
             takeReplies()
             askForBacklog()
             // Behind the replies: the last of them may end the outage, and nothing wakes the lane again then.
@@ -222,6 +222,10 @@ struct Lane: ~Copyable {
 
     private func mayCall(_ now: Instant) -> Bool {
         nextCaller == nil && !isMapAssumed && breaker.mayCall(inFlight: load, most: window.calls, now: now)
+    }
+
+    private func following(_ now: Instant, recordsCome: Bool) -> KinesisCaller.Following {
+        mayCall(now) ? recordsCome ? .soon : .perhaps : .none
     }
 
     /// Calls in flight; one that carries a long record counts as so many as would carry its bytes.
@@ -681,7 +685,7 @@ struct Lane: ~Copyable {
         if let closesAt, closesAt > now { wake = min(wake, closesAt) }
         if isDone(now) != nil || control.inquiry.isOpen { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }
-        caller.wait(for: bell, atMost: max(.zero, wake - now))
+        caller.wait(for: bell, atMost: max(.zero, wake - now), following: following(now, recordsCome: false))
         bell.wake()
     }
 

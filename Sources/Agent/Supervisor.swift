@@ -248,6 +248,7 @@ struct Supervisor {
                 options: options,
                 wire: wire,
                 credentials: credentials ?? CredentialSource(output),
+                longestUnhashed: output.linger,
                 log: log
             )
         }

@@ -49,32 +49,38 @@ public struct SHA256: ~Copyable {
         return sum
     }
 
-    /// Whether this machine hashes two messages side by side, which takes less than one after the other.
-    public static let canPair = csha256_can_pair()
+    /// How many messages this machine hashes best side by side, which takes less than one after the other.
+    public static let lanes = csha256_lanes()
+    private static let leastSideBySide = csha256_least()
 
-    /// The sums of two messages in pieces, hashed side by side; only where `canPair` says so.
+    /// The sums of messages in pieces, side by side where that takes less.
     @unsafe
-    public static func pair(
-        _ one: [UnsafeRawBufferPointer],
-        _ other: [UnsafeRawBufferPointer]
-    ) -> (InlineArray<32, UInt8>, InlineArray<32, UInt8>) {
-        precondition(canPair)
-        var sums = InlineArray<64, UInt8>(repeating: 0)
-        var out = sums.mutableSpan
-        let pieces = unsafe (one + other).map { unsafe csha256_piece(bytes: $0.baseAddress, count: $0.count) }
-        unsafe out.withUnsafeMutableBufferPointer { out in
-            unsafe pieces.withUnsafeBufferPointer { pieces in
-                let (base, sum) = (pieces.baseAddress, out.baseAddress!)
-                var first = unsafe csha256_message(pieces: base, count: one.count, sum: sum)
-                var second = unsafe csha256_message(
-                    pieces: base.map { unsafe $0 + one.count },
-                    count: other.count,
-                    sum: sum + 32
-                )
-                unsafe csha256_pair(&first, &second)
+    public mutating func sums(of messages: [[UnsafeRawBufferPointer]]) -> [InlineArray<32, UInt8>] {
+        guard unsafe messages.count >= Self.leastSideBySide else {
+            return unsafe messages.indices.map { index in
+                unsafe messages[index].forEach { unsafe update(Span(_unsafeBytes: $0)) }
+                return finish()
             }
         }
-        return (InlineArray { sums[$0] }, InlineArray { sums[32 + $0] })
+        var sums = [InlineArray<32, UInt8>](repeating: InlineArray(repeating: 0), count: unsafe messages.count)
+        let pieces = unsafe messages.flatMap {
+            unsafe $0.map { unsafe csha256_piece(bytes: $0.baseAddress, count: $0.count) }
+        }
+        unsafe sums.withUnsafeMutableBytes { sums in
+            unsafe pieces.withUnsafeBufferPointer { pieces in
+                var first = 0
+                let whole = unsafe messages.indices.map { index in
+                    defer { first += unsafe messages[index].count }
+                    return unsafe csha256_message(
+                        pieces: pieces.baseAddress.map { unsafe $0 + first },
+                        count: messages[index].count,
+                        sum: sums.baseAddress! + index * 32
+                    )
+                }
+                unsafe csha256_sums(whole, whole.count)
+            }
+        }
+        return sums
     }
 
     /// The sum of `text`, in lower-case hexadecimal.

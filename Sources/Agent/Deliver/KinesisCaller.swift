@@ -140,8 +140,9 @@ public final class KinesisCaller {
     private var signer: (generation: Int, signature: SigV4)?
     private var wire: WireChoice
     private var sha = SHA256()
-    /// A call whose body is hashed beside that of the next.
-    private var unhashed: Prepared?
+    /// Calls whose bodies wait to be hashed side by side, and their bytes.
+    private var unhashed: [Prepared] = []
+    private var bytesUnhashed = 0
     private var calls: [Int: Call] = [:]
     /// Calls that wait for credentials, and those that will get none.
     private var waiting: [Call] = []
@@ -175,10 +176,25 @@ public final class KinesisCaller {
         let since = Instant.now
     }
 
-    /// Bytes of a body from which on it waits for another to be hashed with: a small one is hashed at once.
-    private static let leastPaired = 16 << 10
-    /// How long it waits, while records come that may make the other.
-    private static let longestUnhashed: Duration = .milliseconds(10)
+    /// Bytes of a body from which on it waits for others to be hashed with: a small one is hashed at once.
+    private static let leastShared = 16 << 10
+    /// The most bytes that wait: they are out of the processor's caches by the time they are sent.
+    private static let mostUnhashed = 16 << 20
+    /// How long a body waits for the next, while records come that may make it.
+    private static let longestGap: Duration = .milliseconds(10)
+    /// The same while none come, once several have come so quickly.
+    private static let longestPause: Duration = .milliseconds(2)
+    /// How long the first waits for the last.
+    private let longestUnhashed: Duration
+
+    /// Whether calls will be started behind those that were.
+    enum Following {
+        case none
+        /// There is room for one, but no records.
+        case perhaps
+        /// Records come.
+        case soon
+    }
 
     public enum Request {
         case putRecords([SealedAggregate])
@@ -194,15 +210,19 @@ public final class KinesisCaller {
 
     private let stream: StreamName
 
+    /// - Parameter longestUnhashed: how long a call may wait for others, for their bodies to be hashed side by side.
     public init(
         _ endpoint: KinesisEndpoint,
         stream: StreamName,
         options: HTTPClient.Options,
         wire: WireChoice,
         credentials: CredentialSource,
+        longestUnhashed: Duration = .zero,
         log: Logger? = nil
     ) {
         (self.endpoint, self.stream, self.wire) = (endpoint, stream, wire)
+        // Sixteen of a call's usual size, at the rate at which they gain something.
+        self.longestUnhashed = min(longestUnhashed, .milliseconds(80))
         keeper = CredentialKeeper(credentials, log: log)
         client = HTTPClient(options)
     }
@@ -272,11 +292,11 @@ public final class KinesisCaller {
             }
         let url = endpoint.url(of: operation)
         let transfer = client.transfer(to: url.text)
-        var isLarge = false
+        var bodySize = 0
         switch call.request {
         case .putRecords(let records):
             _ = PutRecords.write(records, to: stream, as: call.format, heads: &transfer.heads, pieces: &pieces)
-            isLarge = addBody(records, to: transfer) >= Self.leastPaired
+            bodySize = addBody(records, to: transfer)
         case .control(_, let parameters):
             transfer.heads.clear(keeping: 64 << 10)
             call.format.write(parameters, to: &transfer.heads)
@@ -291,26 +311,36 @@ public final class KinesisCaller {
             operation: operation,
             format: call.format
         )
-        guard isLarge, SHA256.canPair else { return start(prepared, bodyHash: hash(of: transfer)) }
-        guard let before = unhashed.take() else { return unhashed = prepared }
-        let sums = unsafe SHA256.pair(before.transfer.body, transfer.body)
-        start(before, bodyHash: hexadecimalText(sums.0.span))
-        start(prepared, bodyHash: hexadecimalText(sums.1.span))
+        unhashed.append(prepared)
+        bytesUnhashed += bodySize
+        let mayWait = bodySize >= Self.leastShared && unhashed.count < SHA256.lanes && bytesUnhashed < Self.mostUnhashed
+        if !mayWait { startUnhashed() }
     }
 
-    /// Starts the call that no other came to be hashed with.
+    /// Starts the calls whose bodies have waited for others.
     private func startUnhashed() {
-        guard let prepared = unhashed.take() else { return }
-        start(prepared, bodyHash: hash(of: prepared.transfer))
+        guard !unhashed.isEmpty else { return }
+        let sums = unsafe sha.sums(of: unhashed.map { unsafe $0.transfer.body })
+        for (prepared, sum) in zip(unhashed, sums) { start(prepared, bodyHash: hexadecimalText(sum.span)) }
+        unhashed.removeAll(keepingCapacity: true)
+        bytesUnhashed = 0
     }
 
-    private func hash(of transfer: Transfer) -> String {
-        unsafe transfer.body.forEach { unsafe sha.update(Span(_unsafeBytes: $0)) }
-        return hexadecimalText(sha.finish().span)
+    /// How long what is unhashed may go on waiting for others; nil: nothing waits.
+    private func patience(_ following: Following) -> Duration? {
+        guard let first = unhashed.first, let last = unhashed.last else { return nil }
+        let now = Instant.now
+        let longest: Duration =
+            switch following {
+            case .none: .zero
+            case .perhaps: unhashed.count > 1 ? Self.longestPause : .zero
+            case .soon: Self.longestGap
+            }
+        return min(last.since + longest, first.since + longestUnhashed) - now
     }
 
     private func start(_ prepared: Prepared, bodyHash: String) {
-        // What it waited for another body says nothing of the service.
+        // What it waited for other bodies says nothing of the service.
         calls[prepared.number]?.began = .now
         sign(prepared.transfer, prepared.url, prepared.operation, prepared.format, bodyHash: bodyHash)
         client.start(prepared.transfer, token: prepared.number)
@@ -355,8 +385,11 @@ public final class KinesisCaller {
     }
 
     /// Waits until a call has news, the bell rings, or `most` has passed.
-    public func wait(for bell: Doorbell, atMost most: Duration) {
-        startUnhashed()
+    func wait(for bell: Doorbell, atMost most: Duration, following: Following = .none) {
+        var most = most
+        if let patience = patience(following) {
+            if patience > .zero { most = min(most, patience) } else { startUnhashed() }
+        }
         let isReady = !unsigned.isEmpty || (!waiting.isEmpty && !keeper.willRing(bell))
         client.wait(for: bell, atMost: isReady ? .zero : most)
         startWaiting()
@@ -364,10 +397,10 @@ public final class KinesisCaller {
 
     /// Moves bytes without waiting.
     ///
-    /// - Parameter moreComes: the next call may be ready soon: a body that waits to be hashed with another's may go on waiting.
-    func perform(moreComes: Bool = false) {
+    /// - Parameter following: bodies that wait to be hashed beside others may go on waiting for these.
+    func perform(following: Following) {
         startWaiting()
-        if let unhashed, !moreComes || .now - unhashed.since > Self.longestUnhashed { startUnhashed() }
+        if let patience = patience(following), patience <= .zero { startUnhashed() }
         client.perform()
     }
 
@@ -493,7 +526,8 @@ public final class KinesisCaller {
     /// - Returns: what they carried; Kinesis may have some of it.
     func cancelAll() -> [SealedAggregate] {
         client.cancelAll()
-        unhashed = nil
+        unhashed.removeAll()
+        bytesUnhashed = 0
         let requests =
             calls.sorted { $0.key < $1.key }.map(\.value.request) + waiting.map(\.request) + unsigned.map(\.0)
         calls.removeAll()

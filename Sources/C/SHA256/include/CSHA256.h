@@ -2,8 +2,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// SHA-256 (FIPS 180-4) of two messages side by side: a message's rounds wait for each other, those of another fill the gaps.
-// How much there is to fill is the processor's: AMD's start two rounds a cycle, Intel's are nearly busy with one message.
+// SHA-256 (FIPS 180-4) of several messages side by side: a message's own rounds wait for each other, and cannot be cut.
+//
+// With AVX-512 sixteen share each instruction, which takes less than half of one after the other by the processor's SHA
+// instructions. By those, the rounds of two fill each other's gaps: AMD's start two rounds a cycle, Intel's are nearly busy
+// with one message.
 
 /// A stretch of a message.
 struct csha256_piece {
@@ -19,8 +22,11 @@ struct csha256_message {
     void *sum;
 };
 
-/// Whether this machine has the instructions; without them, the function below must not be called.
-bool csha256_can_pair(void);
+/// How many messages this machine hashes best side by side: 16, 2 or 1.
+size_t csha256_lanes(void);
 
-/// Writes the sums of two messages, of whatever lengths.
-void csha256_pair(const struct csha256_message *one, const struct csha256_message *other);
+/// The fewest messages for which the function below takes less than OpenSSL for one after the other.
+size_t csha256_least(void);
+
+/// Writes the sum of each message, of whatever lengths; there must be no fewer than `csha256_least`.
+void csha256_sums(const struct csha256_message *messages, size_t count);
