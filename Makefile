@@ -78,8 +78,8 @@ soak: deps
 	PENSTOCK_SOAK=1 .venv/bin/python -m pytest -q Tests/Interop/test_many_files.py Tests/Interop/test_power_loss.py \
 		Tests/Interop/test_disk_faults.py Tests/Interop/test_spool.py Tests/Interop/test_memory.py
 
-bench: deps
-	$(BUILD) --product penstock
+# What is measured is what the package installs.
+bench: deps deb
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
@@ -96,8 +96,7 @@ bench-micro: deps-build
 	.build/release/micro-benchmark
 
 # Every point of the curves, of which bench measures a few; writes benchmarks/results/curves.json, which is committed.
-curves: deps
-	$(BUILD) --product penstock
+curves: deps deb
 	.venv/bin/python benchmarks/EndToEnd/curves.py
 
 # A thousand agents on one stream, simulated; writes benchmarks/results/fleet.*, which are committed.
