@@ -288,10 +288,10 @@ struct Lane: ~Copyable {
     }
 
     /// Moves everything to the spool that is not under way.
-    private mutating func spillAll(_ now: Instant) {
+    private mutating func spillAll(_ now: Instant, isLast: Bool = false) {
         guard let staging else { return }
         takeBack(suspects.takeAll(), now)
-        backlog.spill(.all(but: 0), of: &staging.batcher)
+        backlog.spill(.all(but: 0), of: &staging.batcher, isLast: isLast)
     }
 
     /// Queues what was under way, in front of what waits.
@@ -313,7 +313,7 @@ struct Lane: ~Copyable {
         let end = max(control.deadline ?? now, now + .milliseconds(200))
         repeat {
             staging.sealAll()
-            spillAll(now)
+            spillAll(now, isLast: true)
         } while drainRings(now) && .now < end
     }
 
@@ -418,8 +418,9 @@ struct Lane: ~Copyable {
 
     private func note(_ regrouped: [Staging.Regrouped]) {
         for each in regrouped { backlog.regrouped(each.aggregate, into: each.pieces) }
-        // Pieces stay in memory until they are delivered: what no file has shall outlive that.
-        if intake.hasSockets { backlog.copy(regrouped.filter(\.isWithoutCopy).map(\.aggregate)) }
+        // Pieces stay in memory until they are delivered: what no file has shall outlive that. In order nothing is copied
+        // before what is older.
+        if intake.hasSockets, !output.ordered { backlog.copy(regrouped.filter(\.isWithoutCopy).map(\.aggregate)) }
     }
 
     private mutating func succeeded() {

@@ -118,7 +118,9 @@ final class Staging {
         var pieces: [SealedAggregate]
 
         /// Whether the pieces' records lie nowhere but in memory.
-        var isWithoutCopy: Bool { pieces.count > 1 && !aggregate.isPiece && !aggregate.origin.hasCopy }
+        var isWithoutCopy: Bool {
+            pieces.contains(where: \.isPiece) && !aggregate.isPiece && !aggregate.origin.hasCopy
+        }
     }
 
     /// Queues aggregates by the present map; those that no single shard holds are taken apart.

@@ -41,7 +41,7 @@ static bool has_wide(void) { return __builtin_cpu_supports("avx512f") && __built
 
 size_t csha256_lanes(void) { return has_wide() ? lanes : has_sha() ? 2 : 1; }
 
-size_t csha256_least(void) { return has_sha() ? 2 : has_wide() ? least_wide_alone : SIZE_MAX; }
+size_t csha256_least(void) { return has_sha() ? 2 : has_wide() ? least_wide_alone : csha256_never; }
 
 /// Continues the sums of `WAYS` messages over `count` blocks of each, by the processor's own SHA instructions.
 #define ROUNDS(NAME, WAYS)                                                                                              \
@@ -275,12 +275,11 @@ void csha256_sums(const struct csha256_message *messages, size_t count) {
 }
 
 #else
-#include <stdint.h>
 #include <stdlib.h>
 
 size_t csha256_lanes(void) { return 1; }
 
-size_t csha256_least(void) { return SIZE_MAX; }
+size_t csha256_least(void) { return csha256_never; }
 
 void csha256_sums(const struct csha256_message *messages, size_t count) {
     (void)messages, (void)count;

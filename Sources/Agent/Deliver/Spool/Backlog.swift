@@ -67,12 +67,15 @@ final class Backlog {
     }
 
     /// Moves what waits to the spool.
-    func spill(_ part: Part, of batcher: inout Batcher) {
+    ///
+    /// - Parameter isLast: none of it will be sent any more: pieces are given up as well where the whole has a copy, and what of
+    ///   it was delivered is sent again.
+    func spill(_ part: Part, of batcher: inout Batcher, isLast: Bool = false) {
         guard spool.isOn else { return }
         var (room, isFull) = (spool.room, false)
         func mayGo(_ aggregate: SealedAggregate) -> Bool {
             // One that is being written is waited for; of a piece the whole has a copy, or none.
-            if aggregate.isPiece { return false }
+            if aggregate.isPiece { return isLast && aggregate.origin.copy != nil }
             if aggregate.origin.hasCopy { return aggregate.origin.copy != nil }
             guard room > Self.footprint(aggregate) else {
                 isFull = true
@@ -127,8 +130,11 @@ final class Backlog {
 
     /// Gives up aggregates whose copies are written: they come back when there is time for them.
     private func letGo(_ aggregates: [SealedAggregate]) {
-        for aggregate in aggregates { settlement.handOver(aggregate) }
-        spool.letGo(aggregates.compactMap(\.origin.copy))
+        var copies = Set<SpoolLocation>()
+        // Pieces share one.
+        let given = aggregates.filter { aggregate in aggregate.origin.copy.map { copies.insert($0).inserted } ?? false }
+        for aggregate in given { settlement.handOver(aggregate) }
+        spool.letGo(given.compactMap(\.origin.copy))
     }
 
     /// Puts a record among the dead letters; its position settles when it is safe there.

@@ -25,7 +25,11 @@ struct csha256_message {
 /// How many messages this machine hashes best side by side: 16, 2 or 1.
 size_t csha256_lanes(void);
 
-/// The fewest messages for which the function below takes less than OpenSSL for one after the other.
+/// More messages than there are: a count that Swift's Int holds, too.
+enum { csha256_never = 0x7fffffff };
+
+/// The fewest messages for which the function below takes less than OpenSSL for one after the other; `csha256_never` where it
+/// must not be called.
 size_t csha256_least(void);
 
 /// Writes the sum of each message, of whatever lengths; there must be no fewer than `csha256_least`.
