@@ -5,13 +5,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
 import keys
 import oracle
 import pytest
-from conftest import environment, until
+from conftest import BINARY, environment, until
 
 ROLE = "arn:aws:iam::123456789012:role/ingest"
 NOBODY = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
@@ -616,6 +617,28 @@ def test_a_stop_does_not_wait_for_a_source_that_hangs(delivery, aws_files, tmp_p
     assert time.monotonic() - began < 3
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+# Processors
+
+
+def test_a_processor_without_avx_512_and_sha_instructions_signs_calls_that_are_accepted(
+    ring, gate, delivery, local_kinesis, tmp_path
+):
+    """Valgrind's has neither."""
+    key = ring.mint(token=False)
+    # It does not understand what the compiler says for debuggers.
+    binary = tmp_path / "penstock"
+    subprocess.run(["strip", "--strip-debug", "-o", binary, BINARY], check=True)
+    agent = delivery.make(agent={"log_level": "debug"})
+    agent.write_config()
+    env = without_keys(AWS_ACCESS_KEY_ID=key.id, AWS_SECRET_ACCESS_KEY=key.secret)
+    run = subprocess.run(
+        ["valgrind", "--tool=none", "--quiet", binary, "run", "--once", "--config", agent.config],
+        env=env, timeout=90, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    assert run.returncode == 0 and not gate.refused, run.stdout
+    delivery.require_exact(local_kinesis)
 
 
 # Clocks
