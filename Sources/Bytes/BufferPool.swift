@@ -17,7 +17,16 @@ public final class BufferPool {
     /// - Parameter mostKept: bytes of returned buffers to keep; the rest goes back to the system.
     public init(mostKept: Int) { self.mostKept = mostKept }
 
-    deinit { unsafe free.joined().forEach { unsafe $0.deallocate() } }
+    deinit { giveBackKept() }
+
+    /// Gives the allocator what is kept for the next taker.
+    public func giveBackKept() {
+        for size in unsafe free.indices {
+            unsafe free[size].forEach { unsafe $0.deallocate() }
+            unsafe free[size].removeAll()
+        }
+        kept = 0
+    }
 
     func take(atLeast count: Int) -> UnsafeMutableRawBufferPointer {
         guard let size = Self.sizes.firstIndex(where: { $0 >= count }) else {

@@ -46,6 +46,8 @@ import Testing
         let again = PooledBytes(atLeast: 5000, from: pool)
         #expect(pool.kept == kept - again.capacity)
         #expect(pool.used == again.capacity)
+        pool.giveBackKept()
+        #expect(pool.kept == 0 && pool.used == again.capacity)
     }
 
     @Test func `counts what is in use through any order of taking, growing and giving back`() {

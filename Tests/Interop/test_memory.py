@@ -107,3 +107,35 @@ def test_by_key_over_ten_thousand_shards_memory_stays_within_its_limit(
     arrived, written = read.stdout.splitlines(), path.read_bytes().splitlines()
     assert set(arrived) == set(written)
     assert stopped or len(arrived) == len(written)
+
+
+def test_what_a_burst_has_needed_goes_back_to_the_system(start_local, make_agent, logs, figure):
+    server = start_local("logs:4", "--memory=1GiB")
+    source, path = oracle.Source(1), logs / "app.log"
+    agent = make_agent(path, server.url, "logs")
+    run = agent.start()
+    source.write(path, 1)
+    until(lambda: path.stat().st_size in agent.checkpoints.values(), 20, "the first line")
+
+    def held():
+        """Bytes of its own that are in memory."""
+        [line] = [line for line in pathlib.Path(f"/proc/{run.pid}/status").read_text().splitlines() if "RssAnon" in line]
+        return int(line.split()[1]) << 10
+
+    before, most = held(), 0
+    # What is read meanwhile waits, and goes all at once.
+    os.kill(server.process.pid, signal.SIGSTOP)
+    for _ in range(30):
+        source.write(path, 20_000)
+    os.kill(server.process.pid, signal.SIGCONT)
+
+    def is_delivered():
+        nonlocal most
+        most = max(most, held())
+        return path.stat().st_size in agent.checkpoints.values()
+
+    until(is_delivered, 60, "the burst", every=0.01)
+    until(lambda: held() < before + 6 * MIB, 10, lambda: f"memory to be given back: {held() >> 20} MiB, before {before >> 20}")
+    figure(f"{before / MIB:.1f} MiB before a burst, {most / MIB:.1f} in it, {held() / MIB:.1f} behind it")
+    assert most > before + 16 * MIB
+    assert run.terminate() == 0, run.log

@@ -195,6 +195,12 @@ void clinux_give_back_blocks(int from_bytes) {
 #endif
 }
 
+void clinux_give_back_free(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 // Segments that are not written to, not even by the loader, are the file's as it is.
 static int unmap_code(struct dl_phdr_info *loaded, size_t size, void *context) {
     (void)size, (void)context;

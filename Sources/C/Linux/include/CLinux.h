@@ -58,6 +58,8 @@ uint64_t clinux_descriptor_limit(void);
 
 /// Has the allocator give blocks from so many bytes on back to the system as soon as they are freed.
 void clinux_give_back_blocks(int from_bytes);
+/// Gives the system back what the allocator holds and nobody uses.
+void clinux_give_back_free(void);
 /// Unmaps the pages of the program's and its libraries' code and constants; those that are used come back, from the
 /// kernel's cache of the files.
 void clinux_unmap_code(void);
