@@ -705,6 +705,7 @@ struct Lane: ~Copyable {
         let due = lastReply + Self.keeping
         guard due <= now else { return due }
         pool.giveBackKept()
+        caller.giveBackMemory()
         Machine.giveBackFreeMemory()
         return nil
     }

@@ -109,10 +109,11 @@ def test_by_key_over_ten_thousand_shards_memory_stays_within_its_limit(
     assert stopped or len(arrived) == len(written)
 
 
-def test_what_a_burst_has_needed_goes_back_to_the_system(start_local, make_agent, logs, figure):
+@pytest.mark.parametrize("wire", ["cbor", "json"])
+def test_what_a_burst_has_needed_goes_back_to_the_system(start_local, make_agent, logs, figure, wire):
     server = start_local("logs:4", "--memory=1GiB")
     source, path = oracle.Source(1), logs / "app.log"
-    agent = make_agent(path, server.url, "logs")
+    agent = make_agent(path, server.url, "logs", wire=wire)
     run = agent.start()
     source.write(path, 1)
     until(lambda: path.stat().st_size in agent.checkpoints.values(), 20, "the first line")

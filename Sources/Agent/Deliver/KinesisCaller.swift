@@ -521,6 +521,9 @@ public final class KinesisCaller {
         throw .distrusted("the call ended without an answer")
     }
 
+    /// Gives back the memory that is kept for calls to come.
+    func giveBackMemory() { client.forgetIdle() }
+
     /// Breaks off every call: none of them will be answered.
     ///
     /// - Returns: what they carried; Kinesis may have some of it.
