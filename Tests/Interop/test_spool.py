@@ -1,6 +1,7 @@
 """The spool: what cannot be delivered lies on the disk, survives what kills the agent, and comes back beside live lines."""
 
 import json
+import re
 import os
 import shutil
 import time
@@ -213,7 +214,7 @@ def test_the_spool_command_lists_verifies_exports_and_repairs(outage, penstock, 
     lost = len(oracle.verify(server.url, "logs", [source]).lost)
     assert lost > 100_000
     repaired = penstock("spool", "repair", "-c", agent.config, timeout=60).stdout.decode()
-    assert "records saved" in repaired and "0 records saved" not in repaired
+    assert re.search(r"\b[1-9]\d* records saved", repaired), repaired
     assert penstock("spool", "repair", "-c", agent.config).stdout == b"nothing to repair\n"
     last = agent.once()
     assert last.process.returncode == 0, last.log
