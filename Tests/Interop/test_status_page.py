@@ -289,6 +289,7 @@ def test_an_outage_says_since_when_why_and_what_to_do_and_is_spoken_once(serve, 
     server = serve(story)
     sheet = look(server.url)
     sheet.wait_for_headline("Failing since")
+    sheet.wait("document.getElementById('spoken').textContent.startsWith('Failing')")
     sheet.page.evaluate("window.spoken = 0; new MutationObserver(() => spoken += 1).observe($('spoken'), { childList: true, characterData: true, subtree: true })")
     assert "connection timed out" in sheet.text("#what")
     assert "kept in the spool" in sheet.text("#what")
