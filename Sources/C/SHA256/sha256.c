@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,17 +32,20 @@ static const uint32_t constants[64] __attribute__((aligned(64))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
+/// Whether the processor has instructions for SHA-256, and AVX-512.
+static bool has_sha, has_wide;
 
-static bool has_sha(void) {
+// Once: in a virtual machine the instruction that asks takes microseconds.
+__attribute__((constructor)) static void ask_processor(void) {
     unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29) && __builtin_cpu_supports("sse4.1");
+    __builtin_cpu_init();
+    has_sha = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29) && __builtin_cpu_supports("sse4.1");
+    has_wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
 }
 
-static bool has_wide(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
+size_t csha256_lanes(void) { return has_wide ? lanes : has_sha ? 2 : 1; }
 
-size_t csha256_lanes(void) { return has_wide() ? lanes : has_sha() ? 2 : 1; }
-
-size_t csha256_least(void) { return has_sha() ? 2 : has_wide() ? least_wide_alone : csha256_never; }
+size_t csha256_least(void) { return has_sha ? 2 : has_wide ? least_wide_alone : csha256_never; }
 
 /// Continues the sums of `WAYS` messages over `count` blocks of each, by the processor's own SHA instructions.
 #define ROUNDS(NAME, WAYS)                                                                                              \
@@ -116,7 +120,7 @@ WIDE __attribute__((always_inline)) static inline void transpose(__m512i rows[16
     }
 }
 
-/// The sum of three words' exclusive or: of one turned twice and a third time, or shifted.
+/// Three words' exclusive or.
 #define XOR(A, B, C) _mm512_ternarylogic_epi32(A, B, C, 0x96)
 #define ROUND(A, B, C, D, E, F, G, H, I)                                                                                \
     {                                                                                                                   \
@@ -228,16 +232,15 @@ static void finish(const struct walk *walk) {
 }
 
 void csha256_sums(const struct csha256_message *messages, size_t count) {
-    const bool sha = has_sha(), wide = has_wide();
-    const size_t ways = wide && count >= (sha ? least_wide : least_wide_alone) ? lanes : 2;
-    if (ways == 2 && !sha) abort();
+    if (count < csha256_least()) abort();
+    const size_t ways = has_wide && count >= (has_sha ? least_wide : least_wide_alone) ? lanes : 2;
     struct walk walks[lanes], *under_way[lanes];
     size_t next = 0, active = 0;
     for (; active < ways && next < count; active++) begin(under_way[active] = &walks[active], &messages[next++]);
     uint32_t idle[8] = {0};
     while (active > 0) {
         // The last few are not worth sixteen lanes.
-        const size_t many = ways == lanes && (active >= least_wide || !sha) ? active : active < 2 ? 1 : 2;
+        const size_t many = ways == lanes && (active >= least_wide || !has_sha) ? active : active < 2 ? 1 : 2;
         size_t shortest = under_way[0]->blocks;
         for (size_t w = 1; w < many; w++)
             if (under_way[w]->blocks < shortest) shortest = under_way[w]->blocks;
@@ -248,7 +251,7 @@ void csha256_sums(const struct csha256_message *messages, size_t count) {
             sums[w] = w < many ? under_way[w]->sum : idle;
             at[w] = under_way[w < many ? w : 0]->at;
         }
-        if (many > 2 || !sha) {
+        if (many > 2 || !has_sha) {
             side_by_side(sums, at, shortest);
         } else if (many == 2) {
             together(sums, at, shortest);

@@ -1,5 +1,4 @@
 #pragma once
-#include <stdbool.h>
 #include <stddef.h>
 
 // SHA-256 (FIPS 180-4) of several messages side by side: a message's own rounds wait for each other, and cannot be cut.
