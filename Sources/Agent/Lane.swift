@@ -35,8 +35,7 @@ struct Lane: ~Copyable {
     private let log: Logger
     private var random: SplitMix64
     private let bell: Doorbell
-    /// When the last answer came.
-    private var lastReply = Instant.now
+    private var spareMemory = SpareMemory(now: .now)
 
     /// Bytes for aggregates and what is kept for each shard.
     private var memoryBudget: Int
@@ -54,9 +53,6 @@ struct Lane: ~Copyable {
     private static let spillGrace: Duration = .seconds(1)
     /// The most of a stop's time that is kept for the disk.
     private static let saving: Duration = .seconds(1)
-    /// Bytes that an idle lane may keep, and how long after the last answer it keeps more.
-    private static let keptIdle = 1 << 20
-    private static let keeping: Duration = .seconds(2)
 
     init(
         feeds: [Feed],
@@ -342,7 +338,6 @@ struct Lane: ~Copyable {
         var replies: [KinesisCaller.Reply] = []
         caller.replies { replies.append($0) }
         let wasFull = max(load, caller.inFlight + replies.count) >= window.calls
-        if !replies.isEmpty { lastReply = .now }
         for reply in replies {
             let now = Instant.now
             switch reply {
@@ -688,26 +683,18 @@ struct Lane: ~Copyable {
             wake = min(wake, since + Self.spillGrace)
         }
         if let due = nextQuestion(now) { wake = min(wake, due) }
-        if let due = giveBackMemory(now) { wake = min(wake, due) }
+        if spareMemory.mustGo(of: pool, now: now) {
+            pool.giveBackKept()
+            caller.giveBackMemory()
+            Machine.giveBackFreeMemory()
+        }
+        if let due = spareMemory.nextLook(at: pool) { wake = min(wake, due) }
         if let givesUpAt { wake = min(wake, givesUpAt) }
         if let closesAt, closesAt > now { wake = min(wake, closesAt) }
         if isDone(now) != nil || control.inquiry.isOpen { wake = now }
         if let since = breaker.failingSince, control.once { wake = min(wake, since + control.patience) }
         caller.wait(for: bell, atMost: max(.zero, wake - now), following: following(now, recordsCome: false))
         bell.wake()
-    }
-
-    /// Gives the system back what a burst has needed, once nothing has come for a while.
-    ///
-    /// - Returns: when it may be time for that.
-    private func giveBackMemory(_ now: Instant) -> Instant? {
-        guard pool.kept > Self.keptIdle, caller.inFlight == 0 else { return nil }
-        let due = lastReply + Self.keeping
-        guard due <= now else { return due }
-        pool.giveBackKept()
-        caller.giveBackMemory()
-        Machine.giveBackFreeMemory()
-        return nil
     }
 
     /// Everything that was read is in Kinesis, in the spool, or among the dead letters.

@@ -6,7 +6,11 @@ public final class BufferPool {
     private var free: [[UnsafeMutableRawPointer]] = unsafe .init(repeating: [], count: sizes.count)
 
     /// Bytes in buffers that are in use now, and charged beside them.
-    public private(set) var used = 0
+    public private(set) var used = 0 {
+        didSet { mostUsed = max(mostUsed, used) }
+    }
+    /// The most of them since the last `takeMostUsed`.
+    public private(set) var mostUsed = 0
     /// Bytes kept for the next taker.
     public private(set) var kept = 0
     private let mostKept: Int
@@ -18,6 +22,12 @@ public final class BufferPool {
     public init(mostKept: Int) { self.mostKept = mostKept }
 
     deinit { giveBackKept() }
+
+    /// The most bytes that were in use since the last call.
+    public func takeMostUsed() -> Int {
+        defer { mostUsed = used }
+        return mostUsed
+    }
 
     /// Gives the allocator what is kept for the next taker.
     public func giveBackKept() {
