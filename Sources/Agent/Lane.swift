@@ -226,7 +226,7 @@ struct Lane: ~Copyable {
     }
 
     private func following(_ now: Instant, recordsCome: Bool) -> KinesisCaller.Following {
-        mayCall(now) ? recordsCome ? .soon : .perhaps : .none
+        mayCall(now) ? recordsCome ? .soon(within: output.linger) : .perhaps : .none
     }
 
     /// Calls in flight; one that carries a long record counts as so many as would carry its bytes.

@@ -248,7 +248,6 @@ struct Supervisor {
                 options: options,
                 wire: wire,
                 credentials: credentials ?? CredentialSource(output),
-                longestUnhashed: output.linger,
                 log: log
             )
         }

@@ -57,16 +57,17 @@ public final class KinesisCaller {
     private static let longestGap: Duration = .milliseconds(10)
     /// The same while none come, once several have come so quickly.
     private static let longestPause: Duration = .milliseconds(2)
-    /// How long the first waits for the last.
-    private let longestUnhashed: Duration
+    /// How long the first waits for the last, at most: so long take sixteen calls of the usual size at the rate from which on
+    /// waiting for them gains anything.
+    private static let longestUnhashed: Duration = .milliseconds(80)
 
     /// Whether calls will be started behind those that were.
     enum Following {
         case none
         /// There is room for one, but no records.
         case perhaps
-        /// Records come.
-        case soon
+        /// Records come: the first call may wait for the last as long as `within`.
+        case soon(within: Duration)
     }
 
     public enum Request {
@@ -83,19 +84,15 @@ public final class KinesisCaller {
 
     private let stream: StreamName
 
-    /// - Parameter longestUnhashed: how long a call may wait for others, for their bodies to be hashed side by side.
     public init(
         _ endpoint: KinesisEndpoint,
         stream: StreamName,
         options: HTTPClient.Options,
         wire: WireChoice,
         credentials: CredentialSource,
-        longestUnhashed: Duration = .zero,
         log: Logger? = nil
     ) {
         (self.endpoint, self.stream, self.wire) = (endpoint, stream, wire)
-        // Sixteen of a call's usual size, at the rate at which they gain something.
-        self.longestUnhashed = min(longestUnhashed, .milliseconds(80))
         keeper = CredentialKeeper(credentials, log: log)
         client = HTTPClient(options)
     }
@@ -203,13 +200,12 @@ public final class KinesisCaller {
     private func patience(_ following: Following) -> Duration? {
         guard let first = unhashed.first, let last = unhashed.last else { return nil }
         let now = Instant.now
-        let longest: Duration =
-            switch following {
-            case .none: .zero
-            case .perhaps: unhashed.count > 1 ? Self.longestPause : .zero
-            case .soon: Self.longestGap
-            }
-        return min(last.since + longest, first.since + longestUnhashed) - now
+        return switch following {
+        case .none: .zero
+        case .perhaps: unhashed.count > 1 ? last.since + Self.longestPause - now : .zero
+        case .soon(let within):
+            min(last.since + Self.longestGap, first.since + min(within, Self.longestUnhashed)) - now
+        }
     }
 
     private func start(_ prepared: Prepared, bodyHash: String) {
