@@ -27,6 +27,14 @@ class Gone(Exception):
     """The agent has closed the connection."""
 
 
+def _has_hung_up(connection):
+    """Whether the other side has closed the connection."""
+    try:
+        return bool(select.select([connection], [], [], 0)[0]) and connection.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):
+        return True
+
+
 class Exchange:
     """A call from the agent, until it has an answer or never gets one."""
 
@@ -233,8 +241,9 @@ class FaultyKinesis:
         self.counts = collections.Counter()
         # Lines stored without the agent's knowledge.
         self.repeatable = 0
-        # When the agent was found dead.
+        # When the agent was found dead; whether it is being killed.
         self._death = None
+        self._is_killed = False
         self._lock = threading.Lock()
         self._open, self._cut = set(), set()
         self._server = None
@@ -322,6 +331,10 @@ class FaultyKinesis:
 
     # The agent's death
 
+    def agent_is_killed(self):
+        """Connections that end from now on do not end because the agent has given up waiting."""
+        self._is_killed = True
+
     def settle(self, timeout=15):
         """The agent is dead: waits until nothing of it is on its way to Kinesis."""
         with self._lock:
@@ -340,6 +353,7 @@ class FaultyKinesis:
     def agent_starts(self):
         with self._lock:
             self._death = None
+            self._is_killed = False
 
     # A call
 
@@ -371,6 +385,8 @@ class FaultyKinesis:
             handler.close_connection = True
         finally:
             is_told = exchange.is_told and time.monotonic() - exchange.began < self._surely_waiting
+            # A call may have waited for us longer than the agent waits: then the answer went nowhere.
+            is_told = is_told and (self._is_killed or not _has_hung_up(handler.connection))
             if exchange.stored and not is_told and self._may_come_again(exchange, handler.connection):
                 lines = [oracle.parse(data) for data in wire.user_data(exchange.stored)]
                 self.repeatable += len(lines)

@@ -205,6 +205,7 @@ class Soak:
         if gently:
             assert run.terminate(timeout=15) == 0, run.log
         else:
+            self.kinesis.agent_is_killed()
             run.kill()
         return death
 
