@@ -69,8 +69,8 @@ class Listener:
         """Waits until so many records are delivered: those in the spool would be the next run's at a stop."""
 
         def delivered():
-            account = json.loads((self.agent.state / "ledger.json").read_text())["inputs"][0]
-            return account["delivered"]["records"]
+            ledger = self.agent.state / "ledger.json"
+            return json.loads(ledger.read_text())["inputs"][0]["delivered"]["records"] if ledger.exists() else 0
 
         until(lambda: delivered() >= records, timeout, lambda: f"{records} records, {delivered()} are delivered\n{self.run.log}")
 

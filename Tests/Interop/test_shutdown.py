@@ -9,7 +9,13 @@ import urllib.parse
 import oracle
 import pytest
 from conftest import until
+from listener import Listener
 from test_spool import ledger
+
+
+def message_of(record):
+    """What stands behind a syslog message's header."""
+    return [record.split(b" - - - ", 1)[1]]
 
 
 def free_port():
@@ -158,6 +164,52 @@ def test_a_stop_that_cannot_deliver_leaves_everything_it_has_read_in_the_spool_a
     if hindrance != "unanswered":
         verdict.require_exact()
     assert ledger(agent)["dead_lettered"]["records"] == 0
+
+
+def test_a_stop_in_an_outage_keeps_what_sockets_sent_and_a_reshard_took_apart(start_local, make_agent, figure):
+    """No file has it: the aggregates made anew for other shards are in the spool, whole, or nowhere."""
+    server = start_local("logs:1")
+    source, sent = oracle.Source(1), 0
+    agent = Listener(
+        make_agent, server.url, "logs", "tcp://127.0.0.1:0", agent={"shutdown_timeout": "3s"},
+        output={"partition_key": "host", "linger": "500ms"},
+    )
+
+    def send(count):
+        nonlocal sent
+        lines = source.lines(count)
+        connection.sendall(b"".join(b"<13>1 - host%d app - - - %s" % (n % 100, line) for n, line in enumerate(lines)))
+        sent += count
+
+    with agent.connect() as connection:
+        send(1000)
+        agent.settle(1000)
+        # One more call comes through: its answer names shards that the agent does not know.
+        server.admin(body={"fault": "error", "op": "PutRecords", "code": "InternalFailure", "status": 500, "skip": 1})
+        oracle.client(server.url).split_shard(
+            StreamName="logs", ShardToSplit="shardId-000000000000", NewStartingHashKey=str(1 << 127)
+        )
+
+        def is_told():
+            # Some of it is open whenever the answer comes.
+            send(100)
+            return "the stream has other shards now" in agent.run.log
+
+        until(is_told, 20, "other shards", every=0.02)
+        until(lambda: ledger(agent.agent)["read"]["records"] == sent, 20, "all to be read")
+        assert agent.run.terminate(timeout=10) == 0, agent.run.log
+    account = ledger(agent.agent)
+    figure(f"stopped with {account}")
+    assert account["in_flight"] == {"records": 0, "bytes": 0}, agent.run.log
+    assert account["spooled"]["records"] == sent - account["delivered"]["records"] > 0
+    server.admin(method="DELETE")
+    second = agent.agent.start()
+    until(lambda: ledger(agent.agent)["spooled"]["records"] == 0, 20, "the spool to be delivered")
+    assert second.terminate() == 0, second.log
+    # A consumer drops those that the last call brought to the wrong shard.
+    verdict = oracle.verify(server.url, "logs", [source], drops=True, decoder=message_of)
+    figure(f"{verdict}")
+    verdict.require_nothing_lost()
 
 
 def test_an_outage_in_the_middle_loses_nothing_and_is_told_when_it_is_over(start_local, make_agent, logs, figure):
