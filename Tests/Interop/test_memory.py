@@ -39,14 +39,14 @@ def most_memory(run, size):
         folder.rmdir()
 
 
-@pytest.mark.parametrize("spool", ["512MiB", "0B"])
+@pytest.mark.parametrize("spool", ["256MiB", "0B"])
 @pytest.mark.parametrize("wire", ["cbor", "json"])
 def test_a_stopped_endpoint_costs_no_more_memory_than_was_allowed(start_local, make_agent, logs, figure, spool, wire):
     """Calls hang, files are read at full speed: what waits is bounded, in memory and on disk."""
     server = start_local("logs:8", "--memory=2GiB")
     sources = [oracle.Source(number) for number in range(8)]
     for source in sources:
-        source.write(logs / f"{source.number}.log", 400_000 if spool != "0B" else 100_000)
+        source.write(logs / f"{source.number}.log", 200_000 if spool != "0B" else 100_000)
     agent = make_agent(
         logs / "*.log", server.url, "logs", agent={"memory_limit": "64MiB"}, timeout="2s", wire=wire,
         spool={"max_size": spool, "keep_free": "0B", "sync": "50ms"},
