@@ -1,4 +1,5 @@
 public import Bytes
+internal import CText
 
 /// The KPL's aggregated record, written as finished bytes while records arrive.
 ///
@@ -138,19 +139,18 @@ public struct AggregateWriter: ~Copyable {
         return true
     }
 
-    /// Reads the memory that appending will write.
+    /// Has the memory brought that appending a record of `count` bytes will write.
     ///
     /// Whoever appends to many aggregates does this for some records at once, so that they wait for memory together.
     /// - Parameter tableHash: the partition key's, by `KeyTable.hash`, where its index is not known.
-    /// - Returns: nothing of use; a value, so that reading is not left out.
     @inline(__always)
-    func touch(_ tableHash: UInt64?) -> UInt32 {
-        guard !isEmpty else { return 0 }
-        let table = tableHash.map { partitionKeys.touch($0) } ?? 0
-        // The second line of a record of some hundred bytes; it lies within the memory or right behind it.
-        let next = min(used + 64, memory.capacity - 4)
-        return unsafe table ^ memory.base.loadUnaligned(fromByteOffset: used, as: UInt32.self)
-            ^ memory.base.loadUnaligned(fromByteOffset: next, as: UInt32.self)
+    func prefetch(_ count: Int, _ tableHash: UInt64?) {
+        guard !isEmpty else { return }
+        if let tableHash { partitionKeys.prefetch(tableHash) }
+        runs.prefetchEnd()
+        // And what the next ones will: memory is slower than one batch. Those of a long record are brought by the processor,
+        // which sees them written one after the other.
+        for line in 0...min(count / 64 + 3, 7) { unsafe ctext_prefetch(memory.base + used + line * 64) }
     }
 
     @inline(__always)

@@ -50,8 +50,6 @@ public struct Aggregator: ~Copyable {
     private var fieldKeys: FieldKeys?
     /// Records that are placed by keys of their own.
     private var batch = KeyBatch()
-    /// Kept so that what was read ahead was read for something.
-    private var touched: UInt32 = 0
     private let md5 = MD5()
     private var random: SplitMix64
     private var spread: Spread
@@ -260,13 +258,12 @@ public struct Aggregator: ~Copyable {
         _ batcher: inout Batcher
     ) {
         batch.place(by: map)
-        var read: UInt32 = 0
         for index in 0..<batch.count {
-            let (shard, hash) = unsafe (batch.entries[index].shard, batch.entries[index].tableHash)
+            let entry = unsafe batch.entries + index
+            let shard = unsafe entry.pointee.shard
             let isKnown = batch.index(of: index, in: writers[shard].serial) != nil
-            read ^= writers[shard].touch(isKnown ? nil : hash)
+            unsafe writers[shard].prefetch(entry.pointee.data.count, isKnown ? nil : entry.pointee.tableHash)
         }
-        touched ^= read
         for index in 0..<batch.count {
             let entry = unsafe batch.entries + index
             let (shard, run) = unsafe (entry.pointee.shard, entry.pointee.run)

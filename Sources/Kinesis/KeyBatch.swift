@@ -43,8 +43,6 @@ struct KeyBatch: ~Copyable {
     private let messages: UnsafeMutablePointer<cmd5_message>
     private let sums: UnsafeMutablePointer<UInt8>
     private let lanes = cmd5_best()
-    /// Kept so that what was read ahead was read for something.
-    private var touched: UInt32 = 0
 
     init() {
         unsafe block = .init(start: nil, count: 0)
@@ -120,9 +118,7 @@ struct KeyBatch: ~Copyable {
 
     /// Finds the shards of all records that have a key.
     mutating func place(by map: ShardMap) {
-        var read: UInt32 = 0
-        for index in 0..<count { unsafe read ^= memory.touch(entries[index].tableHash) }
-        touched ^= read
+        for index in 0..<count { unsafe memory.prefetch(entries[index].tableHash) }
         var unknownCount = 0
         for index in 0..<count {
             let entry = unsafe entries + index

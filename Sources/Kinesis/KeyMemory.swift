@@ -1,3 +1,5 @@
+internal import CText
+
 // Concurrency: belongs to its lane's thread.
 
 /// A partition key of at most 39 bytes (the text of a UUID has 36) in registers: its bytes, zeros, and its length in the last.
@@ -95,15 +97,15 @@ struct KeyMemory: ~Copyable {
         unsafe places?.deallocate()
     }
 
-    /// Reads where `place` will look, so that several keys wait for memory together.
+    /// Has the memory brought in which `place` will look, so that several keys wait for it together.
     ///
     /// - Parameter tableHash: the key's, by `KeyTable.hash`.
-    /// - Returns: nothing of use; a value, so that reading is not left out.
     @inline(__always)
-    func touch(_ tableHash: UInt64) -> UInt32 {
-        guard let entries = unsafe entries else { return 0 }
+    func prefetch(_ tableHash: UInt64) {
+        guard let entries = unsafe entries else { return }
         let first = unsafe entries + Self.first(tableHash)
-        return unsafe first.pointee.shard ^ first[1].shard
+        unsafe ctext_prefetch(first)
+        unsafe ctext_prefetch(first + 1)
     }
 
     /// Where a key leads; nil if it is not known.

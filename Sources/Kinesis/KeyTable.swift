@@ -1,4 +1,5 @@
 internal import Bytes
+internal import CText
 import Glibc
 
 /// The distinct keys of an open aggregate as finished protobuf: each once, in order of arrival.
@@ -41,10 +42,13 @@ struct KeyTable: ~Copyable {
         return nil
     }
 
-    /// Reads where `index` will look first.
+    /// Has the memory brought in which `index` will look first.
     @inline(__always)
-    func touch(_ hash: UInt64) -> UInt32 {
-        slots.isEmpty ? 0 : slots[Int(truncatingIfNeeded: hash) & (slots.count - 1)]
+    func prefetch(_ hash: UInt64) {
+        unsafe slots.withUnsafeBufferPointer { slots in
+            guard let base = slots.baseAddress else { return }
+            unsafe ctext_prefetch(base + (Int(truncatingIfNeeded: hash) & (slots.count - 1)))
+        }
     }
 
     /// Bytes that adding a key of `count` bytes takes.

@@ -54,9 +54,11 @@ struct ShardWriter: ~Copyable {
         }
     }
 
-    /// Reads the memory that appending will need, as `AggregateWriter.touch` does.
+    /// Has the memory brought that appending will write, as `AggregateWriter.prefetch` does.
     @inline(__always)
-    func touch(_ tableHash: UInt64?) -> UInt32 { compression == .none ? aggregate.touch(tableHash) : 0 }
+    func prefetch(_ count: Int, _ tableHash: UInt64?) {
+        if compression == .none { aggregate.prefetch(count, tableHash) }
+    }
 
     /// Says which aggregate is open, as `AggregateWriter.serial` does.
     var serial: UInt64 { aggregate.serial }

@@ -1,3 +1,5 @@
+internal import CText
+
 /// A stretch of a source that became records: from its first byte's position to the one behind its last.
 public struct Run: Equatable, Sendable {
     public var source: UInt32
@@ -28,6 +30,14 @@ extension [Run] {
         let grows = count == capacity
         append(run)
         return grows
+    }
+
+    /// Has the memory brought into which `add` will write.
+    @inline(__always)
+    func prefetchEnd() {
+        unsafe withUnsafeBufferPointer { runs in
+            if let base = runs.baseAddress { unsafe ctext_prefetch(base + runs.count) }
+        }
     }
 
     /// Bytes of memory it holds.

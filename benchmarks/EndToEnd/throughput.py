@@ -8,7 +8,7 @@ import inputs
 from measure import Group, Ratio, Sample, timed
 from processes import Agent, Kinesis, Sink, cpu, file_input, least, memory, quiet, until
 
-LINES = 3_000_000
+LINES = 2_000_000
 FLOOR, PLAIN = "C floor, CBOR", "CBOR, 4 shards"
 
 

@@ -20,6 +20,10 @@ static inline void ctext_copy_short(void *to, const void *from, size_t count) {
     __builtin_memcpy((char *)to + last, (const char *)from + last, 32);
 }
 
+/// Has the processor bring the line of memory in which `at` lies, soon to be written, while other work goes on; whatever
+/// `at` is.
+static inline void ctext_prefetch(const void *at) { __builtin_prefetch(at, 1); }
+
 /// Sixteen bytes; Swift's SIMD16<UInt8>.
 typedef unsigned char ctext_block __attribute__((ext_vector_type(16)));
 typedef signed char ctext_signed_block __attribute__((ext_vector_type(16)));
