@@ -226,7 +226,8 @@ struct Lane: ~Copyable {
     }
 
     private func following(_ now: Instant, recordsCome: Bool) -> KinesisCaller.Following {
-        mayCall(now) ? recordsCome ? .soon(within: output.linger) : .perhaps : .none
+        guard mayCall(now) else { return .none }
+        return recordsCome ? .soon(within: output.linger) : .perhaps(within: output.linger)
     }
 
     /// Calls in flight; one that carries a long record counts as so many as would carry its bytes.

@@ -46,7 +46,7 @@ struct KeyTable: ~Copyable {
     @inline(__always)
     func prefetch(_ hash: UInt64) {
         unsafe slots.withUnsafeBufferPointer { slots in
-            guard let base = slots.baseAddress else { return }
+            guard !slots.isEmpty, let base = slots.baseAddress else { return }
             unsafe ctext_prefetch(base + (Int(truncatingIfNeeded: hash) & (slots.count - 1)))
         }
     }

@@ -15,6 +15,8 @@ def test_what_a_fault_stores_is_acknowledged_or_may_come_again(local_kinesis, st
     unknown = []
     kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), unknown.extend, timeout=10)
     kinesis.likelihood = 1
+    # The client closes its connection as soon as it has its answer.
+    kinesis.agent_is_killed()
     source = oracle.Source(1)
     records = [{"PartitionKey": "a", "Data": line.rstrip(b"\n")} for line in source.lines(20)]
     results = []

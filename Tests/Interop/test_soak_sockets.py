@@ -102,6 +102,7 @@ class SocketSoak(Soak):
     def _end(self, run, gently):
         if gently:
             return super()._end(run, True)
+        self.kinesis.agent_is_killed()
         # Held, so that it can be seen what the kernel has; then killed.
         os.kill(run.pid, signal.SIGSTOP)
         death = time.time()

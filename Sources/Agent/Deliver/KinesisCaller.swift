@@ -61,12 +61,12 @@ public final class KinesisCaller {
     /// waiting for them gains anything.
     private static let longestUnhashed: Duration = .milliseconds(80)
 
-    /// Whether calls will be started behind those that were.
+    /// Whether calls will be started behind those that were; the first call may wait for the last as long as `within`.
     enum Following {
         case none
         /// There is room for one, but no records.
-        case perhaps
-        /// Records come: the first call may wait for the last as long as `within`.
+        case perhaps(within: Duration)
+        /// Records come.
         case soon(within: Duration)
     }
 
@@ -200,11 +200,13 @@ public final class KinesisCaller {
     private func patience(_ following: Following) -> Duration? {
         guard let first = unhashed.first, let last = unhashed.last else { return nil }
         let now = Instant.now
+        func wait(_ gap: Duration, _ within: Duration) -> Duration {
+            min(last.since + gap, first.since + min(within, Self.longestUnhashed)) - now
+        }
         return switch following {
         case .none: .zero
-        case .perhaps: unhashed.count > 1 ? last.since + Self.longestPause - now : .zero
-        case .soon(let within):
-            min(last.since + Self.longestGap, first.since + min(within, Self.longestUnhashed)) - now
+        case .perhaps(let within): unhashed.count > 1 ? wait(Self.longestPause, within) : .zero
+        case .soon(let within): wait(Self.longestGap, within)
         }
     }
 
