@@ -1,7 +1,7 @@
 # What a newcomer needs: make demo, make test. Everything else is a part of these.
 SWIFT ?= swift
 PYTHON ?= python3
-BUILD := $(SWIFT) build -c release
+BUILD := $(SWIFT) build -c release --disable-local-rpath
 BINARY := .build/release/penstock
 SOURCES := Package.swift Sources Tests
 # Seconds for each fuzz target.
@@ -36,7 +36,7 @@ deps-build:
 build: deps-build
 	$(BUILD) --product penstock
 
-# The Debian package, with Swift's runtime linked in: .build-deb/penstock_VERSION_ARCHITECTURE.deb.
+# The Debian package: .build-deb/penstock_VERSION_ARCHITECTURE.deb.
 deb: deps-build
 	@packaging/apt-install $(APT_DEB)
 	packaging/make-deb
@@ -50,7 +50,7 @@ test: deps lint test-swift test-threads test-fuzz test-interop
 # Against the release build: what is tested is what ships.
 test-swift: deps
 	$(BUILD) --build-tests
-	$(SWIFT) test -c release --disable-testable-imports --skip-build
+	$(SWIFT) test -c release --disable-local-rpath --disable-testable-imports --skip-build
 
 # The thread sanitizer finds races in release builds only.
 test-threads: deps-build
@@ -60,10 +60,11 @@ test-threads: deps-build
 test-fuzz: deps-build
 	Tests/Fuzz/run $(FUZZ)
 
-# Real peers: boto3, moto, aws_kinesis_agg.
+# Real peers: boto3, moto, aws_kinesis_agg. Most of it waits, so that two tests go side by side but where one measures.
 test-interop: deps
 	$(BUILD) --product penstock
-	.venv/bin/python -m pytest -q Tests/Interop
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" Tests/Interop
+	.venv/bin/python -m pytest -q -m alone Tests/Interop
 
 # The Debian package under the real systemd, in an emulated machine.
 test-boot: deps
@@ -78,8 +79,7 @@ soak: deps
 	PENSTOCK_SOAK=1 .venv/bin/python -m pytest -q Tests/Interop/test_many_files.py Tests/Interop/test_power_loss.py \
 		Tests/Interop/test_disk_faults.py Tests/Interop/test_spool.py Tests/Interop/test_memory.py
 
-# What is measured is what the package installs.
-bench: deps deb
+bench: deps build
 	$(BUILD) --product spool-benchmark
 	.venv/bin/python benchmarks/EndToEnd/run.py
 	.venv/bin/python benchmarks/Spool/run.py
@@ -96,7 +96,7 @@ bench-micro: deps-build
 	.build/release/micro-benchmark
 
 # Every point of the curves, of which bench measures a few; writes benchmarks/results/curves.json, which is committed.
-curves: deps deb
+curves: deps build
 	.venv/bin/python benchmarks/EndToEnd/curves.py
 
 # A thousand agents on one stream, simulated; writes benchmarks/results/fleet.*, which are committed.

@@ -24,7 +24,8 @@ from _pytest import runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("PENSTOCK_BINARY", ROOT / ".build" / "release" / "penstock"))
-SEED = int(os.environ.get("PENSTOCK_SEED", random.SystemRandom().randrange(1 << 31)))
+# Left to those that run a share of the tests.
+SEED = int(os.environ.setdefault("PENSTOCK_SEED", str(random.SystemRandom().randrange(1 << 31))))
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # The binary decides, not the shell the tests were started from.
@@ -34,6 +35,10 @@ for name in [name for name in os.environ if name.startswith("AWS_") or name.lowe
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 import machine  # noqa: E402
+import oracle  # noqa: E402
+
+# How often a run may repeat tests, and how often one: what goes on longer than that has a reason of its own.
+REPEATS, REPEATS_OF_ONE = 20, 2
 
 _figures = []
 
@@ -46,6 +51,7 @@ def environment(**changes):
 
 def pytest_sessionstart(session):
     session.machine = machine.Watch(tempfile.mkdtemp(prefix="penstock-tests-"))
+    session.repeats = 0
 
 
 def pytest_sessionfinish(session):
@@ -54,26 +60,50 @@ def pytest_sessionfinish(session):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Runs a test; once more, and says so, if it failed while the machine stood still."""
-    hook = item.ihook
+    """Runs a test; again, and says so, if it failed while the machine was taken away. Nothing excuses a line that is lost."""
+    session, hook = item.session, item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    began = time.monotonic()
-    reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
-    if any(report.failed for report in reports):
-        time.sleep(0.5)
-        if halts := item.session.machine.since(began):
-            _figures.append((item.name, f"run again, because {halts}; it had failed with {str(reports[-2].longrepr)[-300:]!r}"))
-            item._initrequest()
-            reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
+    for again in range(REPEATS_OF_ONE + 1):
+        began = time.monotonic()
+        reports = runner.runtestprotocol(item, nextitem=nextitem, log=False)
+        failure = next((report for report in reports if report.failed), None)
+        if failure is None or failure.is_loss or again == REPEATS_OF_ONE or session.repeats == REPEATS:
+            break
+        halts = session.machine.since(began)
+        if not halts:
+            break
+        item.user_properties.append(("figure", f"run again, because {halts}; it had failed with {str(failure.longrepr)[-300:]!r}"))
+        session.repeats += 1
+        session.machine.wait_until_quiet()
+        item._initrequest()
     for report in reports:
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    report.is_loss = call.excinfo is not None and isinstance(call.excinfo.value, oracle.Loss)
+    return report
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        name = report.nodeid.rsplit("::")[-1]
+        _figures.extend((name, value) for key, value in report.user_properties if key == "figure")
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures what other tests beside it would disturb")
     if not os.access(BINARY, os.X_OK):
         raise pytest.UsageError(f"there is no binary at {BINARY}: run `make build`, or set PENSTOCK_BINARY")
+
+
+def pytest_collection_modifyitems(items):
+    # By far the longest: where files are shared out, nobody waits for it at the end.
+    items.sort(key=lambda item: item.path.name != "test_soak.py")
 
 
 def pytest_report_header():
@@ -94,7 +124,7 @@ def figure(request):
     """Notes a figure for the summary."""
 
     def note(text):
-        _figures.append((request.node.name, str(text)))
+        request.node.user_properties.append(("figure", str(text)))
         print(f"figure: {text}")
 
     return note

@@ -1,8 +1,11 @@
-"""Watches whether the machine stands still: a virtual one may be paused, and its disk may hang, for many seconds.
+"""Watches whether the machine is taken away from us: a virtual one may be paused, its disk may hang, and its host may give the
+processors to others, for minutes at a time.
 
     python machine.py FOLDER    writes a line a halt to its output until its input ends
+    python machine.py           ends when three seconds in a row were quiet, or half a minute is over
 
-A halt is a line `{"at": …, "seconds": …, "what": "processor" | "disk"}`, `at` in seconds of the monotonic clock at its end.
+A halt is a line `{"at": …, "seconds": …, "what": "processor" | "disk" | "host"}`, `at` in seconds of the monotonic clock at its
+end. The host's seconds are those for which a processor had work and was not ours (proc_stat(5): steal).
 """
 
 import json
@@ -13,8 +16,11 @@ import sys
 import threading
 import time
 
-# What a busy machine may take to wake a process that has precedence, and to write a byte down, in seconds.
-LEAST = {"processor": 1.0, "disk": 2.0}
+# What a busy machine may take to wake a process that has precedence, and to write a byte down, in seconds; and what its host
+# may take of a second without our noticing.
+LEAST = {"processor": 1.0, "disk": 2.0, "host": 0.05}
+# As much in all is worth another try, in seconds.
+MATTERS = 0.25
 
 
 class Watch:
@@ -32,8 +38,21 @@ class Watch:
         self.halts.extend(json.loads(line) for line in self._process.stdout)
 
     def since(self, moment):
-        """What halted since that moment of the monotonic clock, in words; nothing is an empty text."""
-        return ", ".join(f"the {halt['what']} stood still for {halt['seconds']} s" for halt in self.halts if halt["at"] >= moment)
+        """What was taken from us since that moment of the monotonic clock, in words; nothing is an empty text.
+
+        It waits for what the last second still has to tell.
+        """
+        time.sleep(1.2)
+        halts = [halt for halt in self.halts if halt["at"] >= moment]
+        words = [f"the {halt['what']} stood still for {halt['seconds']} s" for halt in halts if halt["what"] != "host"]
+        taken = sum(halt["seconds"] for halt in halts if halt["what"] == "host")
+        if taken >= MATTERS:
+            words.append(f"the host took {taken:.1f} s of the processors' time")
+        return ", ".join(words)
+
+    def wait_until_quiet(self):
+        """Waits, half a minute at most, until the machine is ours again."""
+        subprocess.run([sys.executable, __file__], timeout=90, check=True)
 
     def stop(self):
         self._process.stdin.close()
@@ -41,10 +60,15 @@ class Watch:
         self._thread.join(10)
 
 
-def _tell(what, began):
-    now = time.monotonic()
-    if now - began >= LEAST[what]:
-        print(json.dumps({"at": round(now, 2), "seconds": round(now - began, 2), "what": what}), flush=True)
+def _tell(what, seconds):
+    if seconds >= LEAST[what]:
+        print(json.dumps({"at": round(time.monotonic(), 2), "seconds": round(seconds, 2), "what": what}), flush=True)
+
+
+def _stolen():
+    """What the host has taken since the start, in seconds of a processor."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        return int(stat.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def _watch_disk(folder):
@@ -55,7 +79,26 @@ def _watch_disk(folder):
             file.write(b"x")
             file.flush()
             os.fsync(file.fileno())
-            _tell("disk", began)
+            _tell("disk", time.monotonic() - began)
+
+
+def _watch_host():
+    stolen = _stolen()
+    while True:
+        time.sleep(1)
+        before, stolen = stolen, _stolen()
+        _tell("host", stolen - before)
+
+
+def wait_until_quiet():
+    # The host tells what it takes only of what somebody wants.
+    os.nice(19)
+    quiet, began = 0, time.monotonic()
+    while quiet < 3 and time.monotonic() - began < 30:
+        second, stolen = time.monotonic(), _stolen()
+        while time.monotonic() - second < 1:
+            pass
+        quiet = quiet + 1 if _stolen() - stolen < LEAST["host"] else 0
 
 
 def main(folder):
@@ -64,12 +107,13 @@ def main(folder):
     except PermissionError:
         pass
     threading.Thread(target=_watch_disk, args=(folder,), daemon=True).start()
+    threading.Thread(target=_watch_host, daemon=True).start()
     while True:
         began = time.monotonic()
         if select.select([sys.stdin], [], [], 0.1)[0]:
             return
-        _tell("processor", began)
+        _tell("processor", time.monotonic() - began)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) > 1 else wait_until_quiet()

@@ -278,6 +278,10 @@ def _tally(url, stream, shard, bounds, drops, decoder):
     return result
 
 
+class Loss(AssertionError):
+    """A line is lost, or not what was written, or not where it belongs."""
+
+
 @dataclasses.dataclass
 class Verdict:
     """What went in, what came out."""
@@ -318,9 +322,8 @@ class Verdict:
         assert self.arrived == self.written, f"{self}"
 
     def require_nothing_lost(self):
-        assert not self.lost, f"{self}; the first lost: {self.lost[:5]}"
-        assert not self.corrupted, f"{self}; the first corrupted: {self.corrupted[:5]}"
-        assert self.misrouted == 0, f"{self}"
+        if self.lost or self.corrupted or self.misrouted:
+            raise Loss(f"{self}; the first lost: {self.lost[:5]}, corrupted: {self.corrupted[:5]}")
 
 
 def verify(url, stream, sources, processes=2, drops=False, decoder=plain):

@@ -300,6 +300,7 @@ def arrivals(server, stream):
     }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("key", ["spread", "source"])
 def test_a_shard_throttled_to_nothing_holds_back_only_itself(start_local, make_agent, logs, figure, key):
     """Eight shards, more to send than they take; then one of them takes nothing."""
@@ -352,6 +353,7 @@ def test_a_shard_throttled_to_nothing_holds_back_only_itself(start_local, make_a
     assert any(attempt() for _ in range(3))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("key", ["spread", "json:/key"])
 def test_a_stream_s_limits_are_used_and_hardly_ever_passed(start_local, make_agent, logs, figure, key):
     """Eight shards with their limits enforced, and more to send than they take: 20 s of it."""

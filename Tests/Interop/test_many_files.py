@@ -8,7 +8,10 @@ import threading
 import time
 
 import oracle
+import pytest
 from conftest import until
+
+pytestmark = pytest.mark.alone
 
 SOAK = bool(os.environ.get("PENSTOCK_SOAK"))
 FILES = 100_000 if SOAK else 10_000

@@ -5,6 +5,8 @@ import time
 import oracle
 import pytest
 
+pytestmark = pytest.mark.alone
+
 MEBIBYTE = 1 << 20
 
 

@@ -225,6 +225,7 @@ def test_the_spool_command_lists_verifies_exports_and_repairs(outage, penstock, 
     assert 0 < len(verdict.lost) <= 2 * 260 and verdict.duplicated == 0
 
 
+@pytest.mark.alone
 def test_a_long_outage_drains_beside_live_lines_which_come_at_once(start_local, make_agent, logs, figure):
     """Scaled: 250 MB over 16 shards here, 4 GB over 32 with PENSTOCK_SOAK (the embedded Kinesis holds them in memory). The agent paces itself by the shards' limits."""
     shards, bytes_to_spool = (32, 4 << 30) if "PENSTOCK_SOAK" in os.environ else (16, 250 << 20)

@@ -191,6 +191,7 @@ def test_quantiles_are_those_of_prometheus(serve, look):
         assert got == (None if wanted is None else pytest.approx(wanted)), histogram
 
 
+@pytest.mark.alone
 def test_a_thousand_shards_are_shown_walked_through_and_cost_little(serve, look, tmp_path, figure):
     story = Story(shards=1000, records=900_000, skew=2)
     story.throttled = set(range(5, 1000, 97))

@@ -12,8 +12,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# What `make deb` packs: Swift's runtime is linked in.
-BINARY = pathlib.Path(os.environ.get("PENSTOCK_BINARY", ROOT / ".build-deb/release/penstock"))
+BINARY = pathlib.Path(os.environ.get("PENSTOCK_BINARY", ROOT / ".build/release/penstock"))
 STREAM = "bench"
 KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
