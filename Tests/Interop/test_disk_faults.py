@@ -197,6 +197,97 @@ def test_an_agent_that_starts_on_a_failing_disk_delivers_or_exits_with_73_and_lo
     require_everything(kinesis, source, duplicates=500)
 
 
+# What cannot be read
+
+
+class BadSpool:
+    """An agent whose spool holds an outage, on a disk that may be unable to read it."""
+
+    def __init__(self, disk_library, make_agent, logs, kinesis, tmp_path):
+        self.path, self.source, self.kinesis = logs / "app.log", oracle.Source(1), kinesis
+        self.agent = make_agent(
+            self.path, kinesis.url, "logs", linger="20ms", call_max_size="64KiB", aggregate_max_size="4KiB",
+        )
+        self.agent.state.mkdir(parents=True)
+        self.faults = Faults(tmp_path / "faults", SEED)
+        self.env = environment(
+            LD_PRELOAD=str(disk_library), DISK_ROOT=str(self.agent.state), DISK_FAULTS=str(self.faults.path)
+        )
+        self.source.write(self.path, 100)
+        self.run = self.start()
+        until(lambda: kinesis.lines() == 100, 10, "the first lines")
+        kinesis.is_down = True
+        self.source.write(self.path, 5000)
+        most = self.path.stat().st_size * 0.8
+        until(lambda: max(self.agent.checkpoints.values()) > most, 20, lambda: f"the spool to fill:\n{self.run.log}")
+
+    def start(self):
+        return self.agent.start(env=self.env)
+
+    def segments(self, suffix):
+        return list((self.agent.state / "spool").rglob(f"*{suffix}"))
+
+    def lost(self):
+        return set(range(self.source.written)) - self.kinesis.numbers()
+
+
+def test_what_a_disk_cannot_read_for_a_while_is_delivered_once_it_can(
+    disk_library, make_agent, logs, kinesis, tmp_path
+):
+    bad = BadSpool(disk_library, make_agent, logs, kinesis, tmp_path)
+    bad.faults.fail_reading(range(100_000, 120_000))
+    kinesis.is_down = False
+    bad.run.wait_for("the spool cannot be read, trying again", 20)
+    time.sleep(2)
+    assert bad.lost()
+    bad.faults.heal()
+    until(lambda: not bad.lost(), 20, lambda: f"everything to arrive:\n{bad.run.log}")
+    bad.run.wait_for("everything that was spooled is delivered")
+    assert bad.run.terminate() == 0, bad.run.log
+    assert not bad.segments(".rest") and not bad.segments(".damaged")
+
+
+def test_what_a_disk_never_reads_again_holds_up_nothing_behind_it_and_is_kept(
+    disk_library, make_agent, logs, kinesis, tmp_path, figure
+):
+    bad = BadSpool(disk_library, make_agent, logs, kinesis, tmp_path)
+    bad.faults.fail_reading(range(100_000, 120_000))
+    kinesis.is_down = False
+    bad.run.wait_for("the spool has damaged bytes, which are passed over", 60)
+    bad.run.wait_for("everything that was spooled is delivered", 20)
+    bad.source.write(bad.path, 100)
+    until(lambda: bad.source.written - 1 in kinesis.numbers(), 10, "live lines")
+    assert bad.run.terminate() == 0, bad.run.log
+    assert not kinesis.corrupted
+    # An aggregate that reaches into it is lost whole, on both sides.
+    lost = len(bad.lost())
+    figure(f"{lost} of {bad.source.written} lines lost with 20,000 bytes")
+    assert 0 < lost * 100 < 20_000 + 2 * 5000
+    [kept] = bad.segments(".rest")
+    assert str(kept) in bad.run.log and not bad.segments(".spool")
+
+
+def test_a_segment_that_cannot_be_read_at_the_start_is_set_aside_until_it_can(
+    disk_library, make_agent, logs, kinesis, tmp_path, penstock
+):
+    bad = BadSpool(disk_library, make_agent, logs, kinesis, tmp_path)
+    bad.run.kill()
+    bad.faults.fail_reading(range(0, 4096))
+    kinesis.is_down = False
+    run = bad.start()
+    run.wait_for("a segment of the spool is damaged and is set aside")
+    bad.source.write(bad.path, 100)
+    until(lambda: bad.source.written - 1 in kinesis.numbers(), 10, "live lines")
+    assert run.terminate() == 0, run.log
+    assert bad.lost() and bad.segments(".damaged")
+    bad.faults.heal()
+    repaired = penstock("spool", "repair", "--config", bad.agent.config)
+    assert repaired.returncode == 0, repaired.stderr
+    last = bad.agent.once()
+    assert last.process.returncode == 0, last.log
+    assert not bad.lost() and not kinesis.corrupted
+
+
 # A full disk, a read-only disk
 
 

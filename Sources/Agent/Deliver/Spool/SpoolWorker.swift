@@ -29,6 +29,8 @@ extension Spool {
         private var retryAt: Instant?
         /// The same of reading.
         private var readAt: Instant?
+        /// Since when the disk could not read what is owed next.
+        private var unreadableSince: Instant?
         private var backoff = Backoff(first: .milliseconds(100), longest: .seconds(5))
         private var random = SplitMix64(seed: .random(in: .min ... .max))
         private var isStopping = false
@@ -36,6 +38,8 @@ extension Spool {
 
         /// Unsafe bytes at which a sync comes before its period: they keep their memory until then.
         private static let mostUnsynced: UInt64 = 8 << 20
+        /// How long the disk may be unable to read something before it is damage: another path to it may be found.
+        private static let readPatience: Duration = .seconds(30)
         /// How often what was delivered is written down.
         private static let settlePeriod: Duration = .seconds(1)
 
@@ -219,9 +223,15 @@ extension Spool {
                     bytes += SpoolRecord.memory(for: owed.data.count)
                     events.append(.owed(owed))
                 }
+                unreadableSince = nil
             } catch {
                 log.error("the spool cannot be read, trying again", metadata: ["reason": "\(error)"])
                 readAt = now + .milliseconds(500)
+                unreadableSince = error.isOfDisk ? unreadableSince ?? now : nil
+                if let since = unreadableSince, now - since >= Self.readPatience {
+                    store.passUnreadable()
+                    unreadableSince = nil
+                }
             }
             if store.damagedBytes > damagedTold {
                 log.error(
@@ -239,12 +249,14 @@ extension Spool {
         private func settle(_ now: Instant) {
             guard let store, !store.isSettled, now >= lastSettle + Self.settlePeriod || isStopping else { return }
             lastSettle = now
-            do throws(SystemError) {
-                for path in try store.settle() {
-                    log.error("a segment of the spool with damaged bytes is kept", metadata: ["kept": "\(path)"])
-                }
-            } catch {
+            do throws(SystemError) { try settle(store) } catch {
                 log.error("the spool's position cannot be written, trying again", metadata: ["reason": "\(error)"])
+            }
+        }
+
+        private func settle(_ store: SpoolStore) throws(SystemError) {
+            for path in try store.settle() {
+                log.error("a segment of the spool with damaged bytes is kept", metadata: ["kept": "\(path)"])
             }
         }
 
@@ -304,7 +316,7 @@ extension Spool {
                 }
                 unsynced.removeAll()
                 try store.closeActive()
-                _ = try store.settle()
+                try settle(store)
             } catch { log.error("the spool could not be finished", metadata: ["reason": "\(error)"]) }
         }
     }
