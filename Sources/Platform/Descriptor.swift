@@ -51,15 +51,6 @@ public struct ReadableFile: ~Copyable, Sendable {
     private let descriptor: Descriptor
     private let path: String
 
-    /// Whether `bytes` gives zeros for what the disk cannot read, instead of failing.
-    public var passesUnreadable = false
-
-    /// What the kernel reads at once, at least.
-    private static let page = 4 << 10
-    /// How many pages in a row are tried before more and more are passed at once, a MiB at most: a disk may take half a minute
-    /// for each.
-    private static let patientPages = 16
-
     /// Opens `path`; never waits, also if it turns out to be a FIFO.
     public init(_ path: String) throws(SystemError) {
         descriptor = Descriptor(try check("open", path, unsafe clinux_open_read(path)))
@@ -82,27 +73,14 @@ public struct ReadableFile: ~Copyable, Sendable {
     public func bytes(at offset: UInt64, count: Int) throws(SystemError) -> [UInt8] {
         var failure: SystemError?
         let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { room, used in
-            var misses = 0
-            while used < count {
-                let rest = unsafe UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: room[used...]))
-                let at = offset + UInt64(used)
-                do throws(SystemError) {
-                    let got = unsafe try read(into: rest, at: at)
-                    if got == 0 { return }
+            do throws(SystemError) {
+                while used < count {
+                    let rest = unsafe UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: room[used...]))
+                    let got = unsafe try read(into: rest, at: offset + UInt64(used))
+                    if got == 0 { break }
                     used += got
-                    misses = 0
-                } catch {
-                    guard passesUnreadable, error.isOfDisk, let size = try? status().size, at < size else {
-                        failure = error
-                        return
-                    }
-                    let pass = Self.page << min(max(0, misses - Self.patientPages), 8)
-                    let zeros = min(pass - Int(at % UInt64(pass)), rest.count, Int(clamping: size - at))
-                    unsafe rest.baseAddress!.initializeMemory(as: UInt8.self, repeating: 0, count: zeros)
-                    used += zeros
-                    misses += 1
                 }
-            }
+            } catch { failure = error }
         }
         if let failure { throw failure }
         return bytes

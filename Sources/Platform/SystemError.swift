@@ -16,9 +16,6 @@ public struct SystemError: Error, Equatable, CustomStringConvertible {
     /// No such file or folder.
     public var isNotFound: Bool { code == ENOENT }
 
-    /// The disk could not read it, or not write it.
-    public var isOfDisk: Bool { code == EIO }
-
     public var description: String { path.map { "\($0): \(reason) (\(call))" } ?? "\(call): \(reason)" }
 }
 

@@ -33,7 +33,7 @@ struct entry {
     uint32_t sizes[3];
 };
 
-enum operation { OPENING, WRITING, SYNCING, RENAMING, RESIZING, MAKING, REMOVING, READING, OPERATIONS };
+enum operation { OPENING, WRITING, SYNCING, RENAMING, RESIZING, MAKING, REMOVING, OPERATIONS };
 
 // The file that DISK_FAULTS names, shared with the test.
 struct plan {
@@ -46,8 +46,6 @@ struct plan {
     _Atomic uint64_t random;
     // How many have failed.
     _Atomic uint32_t failed[OPERATIONS];
-    // What cannot be read of a spool's segment, where reading fails.
-    _Atomic uint64_t bad_from, bad_to;
 };
 
 enum { MOST_FILES = 1 << 16 };
@@ -56,7 +54,6 @@ static size_t root_length;
 static int log_file = -1;
 static struct plan *plan;
 static _Atomic int64_t syncs;
-// Of a spool's segment it is 2.
 static _Atomic unsigned char tracked[MOST_FILES];
 // The order of the entries is the order of the calls: each is made and written down under this lock. Not a sync, which takes
 // long: its beginning and its end are entries of their own.
@@ -155,7 +152,7 @@ static int opened(int (*open_it)(int, const char *, int, mode_t), int folder, co
     int fd = (flags & O_ACCMODE) != O_RDONLY && fails(OPENING) ? -1 : open_it(folder, path, flags, mode);
     int error = errno;
     if (fd >= 0 && fd < MOST_FILES) {
-        tracked[fd] = strstr(whole + root_length, ".spool") ? 2 : 1;
+        tracked[fd] = 1;
         note((struct entry){.kind = OPEN, .fd = fd, .flags = (uint32_t)flags, .at = created}, whole, 0, 0, 0);
     }
     pthread_mutex_unlock(&lock);
@@ -246,26 +243,6 @@ ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at_) {
 ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t at_, int flags) {
     NEXT(pwritev2);
     WRITTEN(next(fd, parts, count, at_, flags), at_, parts, count);
-}
-
-// As the kernel does it: what can be read in front of it comes first.
-static ssize_t readable(int fd, size_t count, off_t at) {
-    if (!plan || !is_tracked(fd) || tracked[fd] != 2 || !(plan->failing & 1u << READING)) return (ssize_t)count;
-    uint64_t from = plan->bad_from, to = plan->bad_to, end = (uint64_t)at + count;
-    if ((uint64_t)at >= to || end <= from) return (ssize_t)count;
-    if ((uint64_t)at < from) return (ssize_t)(from - (uint64_t)at);
-    return fails(READING) ? -1 : (ssize_t)count;
-}
-
-ssize_t pread(int fd, void *bytes, size_t count, off_t at) {
-    NEXT(pread);
-    ssize_t most = readable(fd, count, at);
-    return most < 0 ? -1 : next(fd, bytes, (size_t)most, at);
-}
-ssize_t pread64(int fd, void *bytes, size_t count, off64_t at) {
-    NEXT(pread64);
-    ssize_t most = readable(fd, count, at);
-    return most < 0 ? -1 : next(fd, bytes, (size_t)most, at);
 }
 
 #define SIZED(call, noted) \

@@ -22,17 +22,17 @@ def build(folder):
 
 class Operation(enum.IntFlag):
     # In the order of disk.c.
-    OPENING, WRITING, SYNCING, RENAMING, RESIZING, MAKING, REMOVING, READING = (1 << bit for bit in range(8))
+    OPENING, WRITING, SYNCING, RENAMING, RESIZING, MAKING, REMOVING = (1 << bit for bit in range(7))
 
 
 class Faults:
     """A plan that a running program follows: `fail` and `heal` at any time."""
 
-    _PLAN = struct.Struct("<IiIIQ8IQQ")
+    _PLAN = struct.Struct("<IiIIQ7I")
 
     def __init__(self, path, seed):
         self.path = path
-        path.write_bytes(self._PLAN.pack(0, 0, 0, 0, seed, *[0] * 10))
+        path.write_bytes(self._PLAN.pack(0, 0, 0, 0, seed, *[0] * 7))
         with open(path, "r+b") as file:
             self._shared = mmap.mmap(file.fileno(), self._PLAN.size)
 
@@ -41,16 +41,11 @@ class Faults:
         struct.pack_into("<iII", self._shared, 4, error, round(share * 1000), torn)
         struct.pack_into("<I", self._shared, 0, operations)
 
-    def fail_reading(self, bad):
-        """These bytes of each segment of a spool cannot be read from now on."""
-        struct.pack_into("<QQ", self._shared, 56, bad.start, bad.stop)
-        self.fail(Operation.READING)
-
     def heal(self):
         struct.pack_into("<I", self._shared, 0, 0)
 
     @property
     def failed(self):
         """How many have failed, by operation."""
-        counts = struct.unpack_from("<8I", self._shared, 24)
+        counts = struct.unpack_from("<7I", self._shared, 24)
         return dict(zip(Operation, counts))

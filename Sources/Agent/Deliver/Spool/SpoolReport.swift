@@ -94,8 +94,7 @@ public struct SpoolReport: Sendable {
         without ahead: [Range<UInt64>],
         _ verifying: Bool
     ) throws(SystemError) -> Segment {
-        var file = try ReadableFile(path)
-        file.passesUnreadable = true
+        let file = try ReadableFile(path)
         let size = try file.status().size
         var segment = Segment(path: path, size: Int(clamping: size), created: 0)
         let first = try file.bytes(at: 0, count: SpoolSegment.headerSize)
@@ -138,8 +137,7 @@ public struct SpoolReport: Sendable {
     ) throws(Unreadable) {
         for segment in segments {
             do throws(SystemError) {
-                var file = try ReadableFile(segment.path)
-                file.passesUnreadable = true
+                let file = try ReadableFile(segment.path)
                 var at: UInt64? = segment.firstOwed
                 while let offset = at {
                     if let delivered = segment.ahead.first(where: { $0.contains(offset) }) {

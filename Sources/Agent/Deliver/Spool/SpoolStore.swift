@@ -90,7 +90,7 @@ package final class SpoolStore {
     }
 
     private final class FileBox {
-        var file: ReadableFile
+        let file: ReadableFile
         let size: UInt64
         init(_ path: String) throws(SystemError) {
             file = try ReadableFile(path)
@@ -122,14 +122,9 @@ package final class SpoolStore {
         found.positionWasLost = position.isDamaged && !numbers.isEmpty
         for number in numbers {
             let newer: Int?
-            do throws(SystemError) {
-                do throws(SystemError) { newer = try open(number) } catch {
-                    guard error.isOfDisk else { throw error }
-                    // What stands in it may have been promised, and another disk may yet read it.
-                    found.setAside.append(try setAside(SpoolSegment.name(number), as: Self.damagedSuffix))
-                    newer = nil
-                }
-            } catch { throw .system(error) }
+            do throws(SystemError) { newer = try open(number) } catch {
+                throw .system(error)
+            }
             if let newer { throw .newer(path: path(number), version: newer) }
         }
     }
@@ -348,29 +343,13 @@ package final class SpoolStore {
                 usualLength = min(max(4 << 10, bytes.count * 5 / 4), 56 << 10)
                 return Owed(location: location, record: record, bytes: bytes, data: data)
             }
-            pass(location, to: try SpoolSegment.nextRecord(of: box.file, from: location.offset + 8, before: end) ?? end)
+            var next = try SpoolSegment.nextRecord(of: box.file, from: location.offset + 8, before: end) ?? end
+            next = min(next, index.nextTaken(behind: location) ?? next)
+            damaged.insert(location.segment)
+            damagedBytes += Int(next - location.offset)
+            index.skip(location, to: next)
         }
         return nil
-    }
-
-    /// Passes bytes that hold no record that can be read.
-    private func pass(_ location: SpoolLocation, to end: UInt64) {
-        let next = min(end, index.nextTaken(behind: location) ?? end)
-        damaged.insert(location.segment)
-        damagedBytes += Int(next - location.offset)
-        index.skip(location, to: next)
-    }
-
-    /// Has what the disk cannot read of the segment with the oldest record passed over as damage.
-    ///
-    /// For when trying again has not helped. It does nothing while the disk is gone altogether: that may come back.
-    package func passUnreadable() {
-        guard let location = index.nextOwed(), isDiskThere else { return }
-        if let box = try? box(location.segment) {
-            box.file.passesUnreadable = true
-        } else {
-            pass(location, to: index.end(of: location.segment) ?? location.offset)
-        }
     }
 
     /// Bytes to read for the next record, by the last one: thousands of small ones may follow each other.
@@ -384,18 +363,6 @@ package final class SpoolStore {
 
     /// Bytes of records that were found damaged when they were to be sent.
     package private(set) var damagedBytes = 0
-
-    /// Whether the disk still takes something, down to its plates.
-    private var isDiskThere: Bool {
-        let path = folder + "/probe"
-        do throws(SystemError) {
-            let probe = try WrittenFile(path)
-            try probe.write([0], at: 0)
-            try probe.sync()
-            try Folder.remove(path)
-            return true
-        } catch { return false }
-    }
 
     private func box(_ number: UInt64) throws(SystemError) -> FileBox {
         if let reading, reading.number == number { return reading.file }
@@ -471,8 +438,7 @@ extension SpoolStore {
     /// Adds the whole records of a segment that was set aside, so that they are owed again.
     func salvage(_ path: String) throws(Fault) -> SpoolReport.Repaired {
         do throws(SystemError) {
-            var file = try ReadableFile(path)
-            file.passesUnreadable = true
+            let file = try ReadableFile(path)
             let size = try file.status().size
             let end = try SpoolSegment.readEnding(of: file, size: size)?.end ?? size
             let milliseconds = Machine.wallMilliseconds()

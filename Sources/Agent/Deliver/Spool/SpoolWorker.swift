@@ -29,8 +29,6 @@ extension Spool {
         private var retryAt: Instant?
         /// The same of reading.
         private var readAt: Instant?
-        /// Since when the disk could not read what is owed next.
-        private var unreadableSince: Instant?
         private var backoff = Backoff(first: .milliseconds(100), longest: .seconds(5))
         private var random = SplitMix64(seed: .random(in: .min ... .max))
         private var isStopping = false
@@ -38,8 +36,6 @@ extension Spool {
 
         /// Unsafe bytes at which a sync comes before its period: they keep their memory until then.
         private static let mostUnsynced: UInt64 = 8 << 20
-        /// How long the disk may be unable to read something before it is damage: another path to it may be found.
-        private static let readPatience: Duration = .seconds(30)
         /// How often what was delivered is written down.
         private static let settlePeriod: Duration = .seconds(1)
 
@@ -223,15 +219,9 @@ extension Spool {
                     bytes += SpoolRecord.memory(for: owed.data.count)
                     events.append(.owed(owed))
                 }
-                unreadableSince = nil
             } catch {
                 log.error("the spool cannot be read, trying again", metadata: ["reason": "\(error)"])
                 readAt = now + .milliseconds(500)
-                unreadableSince = error.isOfDisk ? unreadableSince ?? now : nil
-                if let since = unreadableSince, now - since >= Self.readPatience {
-                    store.passUnreadable()
-                    unreadableSince = nil
-                }
             }
             if store.damagedBytes > damagedTold {
                 log.error(
