@@ -60,7 +60,7 @@ def pytest_sessionfinish(session):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Runs a test; again, and says so, if it failed while the machine was taken away. Nothing excuses a line that is lost."""
+    """Runs a test; again, and says so, if it failed while the machine was taken away. Nothing excuses a line found to be lost."""
     session, hook = item.session, item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for again in range(REPEATS_OF_ONE + 1):
@@ -76,6 +76,10 @@ def pytest_runtest_protocol(item, nextitem):
         session.repeats += 1
         session.machine.wait_until_quiet()
         item._initrequest()
+        # A fixture that failed would fail again, without being tried.
+        for fixture in (each for several in item._fixtureinfo.name2fixturedefs.values() for each in several):
+            if fixture.cached_result and fixture.cached_result[2]:
+                fixture.finish(item._request)
     for report in reports:
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)

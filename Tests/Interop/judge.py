@@ -54,12 +54,9 @@ class Verdict:
         )
 
     def require(self):
-        if self.lost:
-            raise oracle.Loss(f"{self}; lost: {ranges(self.lost)}")
-        if self.broken_promises:
-            raise oracle.Loss(f"{self}; said to be delivered, and not there: {self.broken_promises[:5]}")
-        if self.corrupted or self.misrouted:
-            raise oracle.Loss(f"{self}; the first corrupted: {self.corrupted[:5]}")
+        oracle.require(not self.lost, f"{self}; lost: {ranges(self.lost)}")
+        oracle.require(not self.broken_promises, f"{self}; said to be delivered, and not there: {self.broken_promises[:5]}")
+        oracle.require(not self.corrupted and not self.misrouted, f"{self}; the first corrupted: {self.corrupted[:5]}")
         repeated = ranges([line[:2] for line in self.unexplained])
         assert not self.unexplained, f"{self}; more often than explained: {repeated}"
 

@@ -282,6 +282,12 @@ class Loss(AssertionError):
     """A line is lost, or not what was written, or not where it belongs."""
 
 
+def require(condition, text):
+    """Like `assert`, for what says that nothing is lost."""
+    if not condition:
+        raise Loss(text)
+
+
 @dataclasses.dataclass
 class Verdict:
     """What went in, what came out."""
@@ -322,8 +328,8 @@ class Verdict:
         assert self.arrived == self.written, f"{self}"
 
     def require_nothing_lost(self):
-        if self.lost or self.corrupted or self.misrouted:
-            raise Loss(f"{self}; the first lost: {self.lost[:5]}, corrupted: {self.corrupted[:5]}")
+        is_whole = not (self.lost or self.corrupted or self.misrouted)
+        require(is_whole, f"{self}; the first lost: {self.lost[:5]}, corrupted: {self.corrupted[:5]}")
 
 
 def verify(url, stream, sources, processes=2, drops=False, decoder=plain):

@@ -128,7 +128,8 @@ def test_a_log_that_begins_like_its_neighbour_is_read_while_it_grows(start_local
     assert run.terminate() == 0
     # The headers are lines that no source wrote.
     verdict = oracle.verify(server.url, "logs", [old, new])
-    assert not verdict.lost and not verdict.duplicated, verdict
+    oracle.require(not verdict.lost, verdict)
+    assert not verdict.duplicated, verdict
 
 
 def test_an_unfinished_line_that_is_cut_off_does_not_keep_a_single_run_from_ending(start_local, make_agent, logs):

@@ -44,7 +44,8 @@ def lines(server):
 def require_exact(server, *sources):
     """Each line once; headers are lines that no source wrote."""
     verdict = oracle.verify(server.url, "logs", list(sources))
-    assert not verdict.lost and not verdict.duplicated, verdict
+    oracle.require(not verdict.lost, verdict)
+    assert not verdict.duplicated, verdict
     return verdict
 
 
