@@ -2,10 +2,12 @@
 
 import gzip
 import os
+import signal
 import subprocess
 
 import oracle
 import pytest
+from conftest import until
 from test_copytruncate import rotate
 from test_same_content import HEADER, Lines, require_exact
 
@@ -46,6 +48,33 @@ def test_what_was_packed_while_no_agent_ran_is_finished_from_its_gz(header, serv
     again = agent.once()
     assert ".gz" not in again.log and "records=0" in again.log
     assert len(agent.entries) == 1
+
+
+def test_what_was_packed_is_finished_though_its_inode_is_another_files_by_now(server, make_agent, logs):
+    """Both have entries: the one was read from its .gz when the agent was killed, the other was new then."""
+    source = oracle.Source(1)
+    path = logs / "app.log"
+    source.write(path, 1000)
+    agent = make_agent(path, server.url, "logs")
+    assert agent.once().process.returncode == 0
+    source.write(path, 1000)
+    with gzip.open(logs / "app.log.1.gz", "wb") as packed:
+        packed.write(path.read_bytes())
+    # File systems give the inode of a file that was removed to the next one: here for certain.
+    os.truncate(path, 0)
+    source.write(path, 500)
+    inode = str(path.stat().st_ino)
+    server.process.send_signal(signal.SIGSTOP)
+    run = agent.start()
+    run.wait_for("reading the rest from its .gz")
+    until(lambda: [entry["inode"] for entry in agent.entries.values()].count(inode) == 2, 10, "both entries")
+    run.kill()
+    server.process.send_signal(signal.SIGCONT)
+    last = agent.once()
+    assert last.process.returncode == 0, last.log
+    oracle.verify(server.url, "logs", [source]).require_nothing_lost()
+    again = agent.once()
+    assert ".gz" not in again.log and "records=0" in again.log
 
 
 def test_a_member_a_line_and_a_kill_in_the_middle(server, make_agent, logs):

@@ -419,8 +419,11 @@ struct TailedFiles: ~Copyable {
                 hasMissed = true
                 continue
             }
+            // Its inode may be another's by now, who has an entry of its own.
+            let isTaken = status.map { files[Identity($0)] != nil } ?? false
             // Of an empty file nothing but the name is known, which rotation adds to.
-            guard let path, status?.device == entry.device, entry.headSize > 0 || path.hasPrefix(entry.path) else {
+            guard let path, !isTaken, status?.device == entry.device, entry.headSize > 0 || path.hasPrefix(entry.path)
+            else {
                 if packed.begin(entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset) {
                     checkpoints.claim(entry.id)
                     continue
