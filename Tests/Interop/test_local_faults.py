@@ -203,7 +203,7 @@ def test_answers_come_late_and_requests_are_read_slowly(local):
         return time.monotonic() - began
 
     server.add("delay:by=300ms,op=ListStreams")
-    # Bounds above are far off: others use this machine, too.
+    # The upper bounds are far off: others use this machine, too.
     assert 0.3 <= seconds(server.kinesis.list_streams) < 20
     server.admin("DELETE", "faults")
     server.add("delay:by=200ms,when=after", "delay:by=200ms")
