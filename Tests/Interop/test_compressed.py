@@ -50,7 +50,8 @@ def test_what_was_packed_while_no_agent_ran_is_finished_from_its_gz(header, serv
     assert len(agent.entries) == 1
 
 
-def test_what_was_packed_is_finished_though_its_inode_is_another_files_by_now(server, make_agent, logs):
+@pytest.mark.parametrize("is_rotated", [False, True])
+def test_what_was_packed_is_finished_though_its_inode_is_another_files_by_now(server, make_agent, logs, is_rotated):
     """Both have entries: the one was read from its .gz when the agent was killed, the other was new then."""
     source = oracle.Source(1)
     path = logs / "app.log"
@@ -70,8 +71,11 @@ def test_what_was_packed_is_finished_though_its_inode_is_another_files_by_now(se
     until(lambda: [entry["inode"] for entry in agent.entries.values()].count(inode) == 2, 10, "both entries")
     run.kill()
     server.process.send_signal(signal.SIGCONT)
+    if is_rotated:
+        os.rename(path, logs / "app.log.2")
+        source.write(path, 100)
     last = agent.once()
-    assert last.process.returncode == 0, last.log
+    assert last.process.returncode == 0 and "file is gone" not in last.log, last.log
     oracle.verify(server.url, "logs", [source]).require_nothing_lost()
     again = agent.once()
     assert ".gz" not in again.log and "records=0" in again.log

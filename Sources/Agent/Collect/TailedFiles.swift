@@ -276,7 +276,12 @@ struct TailedFiles: ~Copyable {
             if looksForCopies, isUnknown, try copies.mayBeInTheMaking(file, status, path, beside: files) { return }
             // A copy that was finished has the entry of the file that it is of, and may have had one before.
             for known in same where known.entry.id != furthest.entry.id { checkpoints.close(known.entry.id) }
-            return try begin(file, path, target: target, status, as: furthest, isRotated: isRotated)
+            try begin(file, path, target: target, status, as: furthest, isRotated: isRotated)
+            // Others had its inode before, and may have been packed since: `findMissing` looks for those that were not.
+            for other in known where !same.contains(where: { $0.entry.id == other.entry.id }) {
+                _ = finishPacked(other)
+            }
+            return
         }
         for known in known { try finishCopy(of: known, target ?? path, status) }
         // What only has the inode of a rotated file, or got its name since we looked, is nobody's that a pattern asks for.
@@ -316,9 +321,7 @@ struct TailedFiles: ~Copyable {
                 metadata: before.merging(["copy": "\(copy)"]) { _, new in new }
             )
             try begin(rest, copy, target: nil, size, as: known, isRotated: true)
-        } else if packed.begin(entry.id, FileMark(entry), known.end, in: folder, known.offset) {
-            checkpoints.claim(entry.id)
-        } else {
+        } else if !finishPacked(known) {
             log.warning(
                 entry.path != path
                     ? "another file has the inode of one that is gone"
@@ -329,6 +332,16 @@ struct TailedFiles: ~Copyable {
             )
             checkpoints.close(entry.id)
         }
+    }
+
+    /// The file of an entry is gone: what was not read of it may be in its .gz.
+    ///
+    /// - Returns: whether there is one.
+    private mutating func finishPacked(_ known: Checkpoints.Unclaimed) -> Bool {
+        let (entry, folder) = (known.entry, Folder.parent(of: known.entry.path))
+        guard packed.begin(entry.id, FileMark(entry), known.end, in: folder, known.offset) else { return false }
+        checkpoints.claim(entry.id)
+        return true
     }
 
     /// Goes on with a file of the last run, or of the last collector.
@@ -408,6 +421,8 @@ struct TailedFiles: ~Copyable {
         hasMissed = false
         for known in checkpoints.unclaimed(of: input.name) {
             let entry = known.entry
+            // Found meanwhile: it had its inode after another, or before.
+            guard checkpoints.isUnclaimed(entry.id) else { continue }
             // The configuration asks for it no more. What version 1 wrote has but its last name.
             guard paths.fit(entry.name) || entry.position > 0 && entry.end.size == 0 else {
                 missing.append(entry.id)
@@ -422,25 +437,24 @@ struct TailedFiles: ~Copyable {
             // Its inode may be another's by now, who has an entry of its own.
             let isTaken = status.map { files[Identity($0)] != nil } ?? false
             // Of an empty file nothing but the name is known, which rotation adds to.
-            guard let path, !isTaken, status?.device == entry.device, entry.headSize > 0 || path.hasPrefix(entry.path)
-            else {
-                if packed.begin(entry.id, FileMark(entry), known.end, in: Folder.parent(of: entry.path), known.offset) {
-                    checkpoints.claim(entry.id)
-                    continue
+            if let path, let status, !isTaken, status.device == entry.device,
+                entry.headSize > 0 || path.hasPrefix(entry.path)
+            {
+                // An inode is given again: only the same content makes it the same file.
+                do { try open(path, target: nil, isRotated: !paths.fit(path)) } catch {
+                    faults.tell(entry.path, error.reason)
                 }
-                if entry.missingSince == 0 {
-                    log.info(
-                        "file is gone since the last run",
-                        metadata: ["path": "\(entry.path)", "offset": "\(entry.position)"]
-                    )
-                }
-                missing.append(entry.id)
-                continue
+                // Else it is another's, who had it after this one.
+                guard files[Identity(status)] != nil, checkpoints.isUnclaimed(entry.id) else { continue }
             }
-            // An inode is given again: only the same content makes it the same file.
-            do { try open(path, target: nil, isRotated: !paths.fit(path)) } catch {
-                faults.tell(entry.path, error.reason)
+            if finishPacked(known) { continue }
+            if entry.missingSince == 0 {
+                log.info(
+                    "file is gone since the last run",
+                    metadata: ["path": "\(entry.path)", "offset": "\(entry.position)"]
+                )
             }
+            missing.append(entry.id)
         }
         packed.forgetTried(but: missing)
         let expired = checkpoints.missing(missing)

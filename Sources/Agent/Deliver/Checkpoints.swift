@@ -231,6 +231,11 @@ package final class Checkpoints: Sendable {
         }
     }
 
+    /// Whether an entry is there, and nobody holds it.
+    func isUnclaimed(_ id: UInt32) -> Bool {
+        state.withLock { state in state.records[id].map { !$0.isHeld } ?? false }
+    }
+
     /// Whether there is an entry that `input` has not claimed.
     func hasUnclaimed(of input: String) -> Bool {
         state.withLock { state in state.unheld.contains { !$0.isHeld && $0.entry.input == input } }
