@@ -13,6 +13,8 @@ public final class BufferPool {
     public private(set) var mostUsed = 0
     /// Bytes kept for the next taker.
     public private(set) var kept = 0
+    /// Buffers that were handed out so far.
+    public private(set) var taken = 0
     private let mostKept: Int
 
     /// Growing by four wastes little for shards with a trickle; the last holds a full default aggregate (50 KiB).
@@ -39,6 +41,7 @@ public final class BufferPool {
     }
 
     func take(atLeast count: Int) -> UnsafeMutableRawBufferPointer {
+        taken += 1
         guard let size = Self.sizes.firstIndex(where: { $0 >= count }) else {
             // A record above the aggregate's size: rare, and as large as it says.
             used += count

@@ -32,7 +32,9 @@ public struct AggregateWriter: ~Copyable {
 
     private var memory: PooledBytes
     private let pool: BufferPool
-    private var used = headroom
+    private var used = leastHeadroom
+    /// Bytes kept free in front of the records for the magic and the key tables.
+    private var headroom = leastHeadroom
     /// Bytes that both key tables take in front of the records.
     private var tablesSize = 0
     private var partitionKeys = KeyTable(tag: 1)
@@ -41,15 +43,17 @@ public struct AggregateWriter: ~Copyable {
     private var hashes = HashKey.lowest...HashKey.lowest
     /// Where the payload of the first record lies: what is sent if no other joins it.
     private var firstPayload = 0..<0
-    private var runs: [Run] = []
+    private var runs = RunList()
     /// What to start the next aggregate with: as much as this shard needed last time.
     private var usualSize = 0
     /// For the key tables and the runs.
     private var charge: PoolCharge
     private let keepsTables: Bool
 
-    /// Bytes kept free in front of the records for the magic and the usual key tables.
-    private static let headroom = 320
+    /// Where nothing says that it should be more.
+    private static let leastHeadroom = 320
+    /// Runs whose memory is kept for the next aggregate: half as many as records of 50 bytes fill one.
+    private static let keptRuns = 512
     /// Bytes kept free behind them, so that fixed-width stores may overshoot; the checksum goes there in the end.
     private static let tailroom = 32
 
@@ -57,7 +61,8 @@ public struct AggregateWriter: ~Copyable {
     ///   - maxSize: bytes of a sealed aggregate.
     ///   - maxRecords: records of one; 0: as many as fit.
     ///   - pool: where its memory comes from; what it holds beside that is charged to it.
-    ///   - keepsTables: whether the key tables' memory is kept for the next aggregate, as few busy writers should.
+    ///   - keepsTables: whether the memory of the key tables and runs is kept for the next aggregate, as few busy writers
+    ///     should.
     public init(maxSize: Int, maxRecords: Int = 0, pool: BufferPool, keepsTables: Bool = true) {
         (self.maxSize, self.maxRecords, self.pool, self.keepsTables) = (maxSize, maxRecords, pool, keepsTables)
         memory = PooledBytes(emptyFrom: pool)
@@ -68,7 +73,7 @@ public struct AggregateWriter: ~Copyable {
 
     /// Bytes the aggregate would have if it were sealed now, as an aggregate (with framing).
     public var size: Int {
-        Self.magic.count + tablesSize + (used - Self.headroom) + Self.checksumSize
+        Self.magic.count + tablesSize + (used - headroom) + Self.checksumSize
     }
 
     /// Bytes the aggregate would have with one more record of `count` bytes under `key`.
@@ -150,7 +155,15 @@ public struct AggregateWriter: ~Copyable {
         runs.prefetchEnd()
         // And what the next ones will: memory is slower than one batch. Those of a long record are brought by the processor,
         // which sees them written one after the other.
-        for line in 0...min(count / 64 + 3, 7) { unsafe ctext_prefetch(memory.base + used + line * 64) }
+        let end = unsafe memory.base + used
+        unsafe ctext_prefetch(end)
+        unsafe ctext_prefetch(end + 64)
+        unsafe ctext_prefetch(end + 128)
+        unsafe ctext_prefetch(end + 192)
+        if count > 63 { unsafe ctext_prefetch(end + 256) }
+        if count > 127 { unsafe ctext_prefetch(end + 320) }
+        if count > 191 { unsafe ctext_prefetch(end + 384) }
+        if count > 255 { unsafe ctext_prefetch(end + 448) }
     }
 
     @inline(__always)
@@ -292,32 +305,33 @@ public struct AggregateWriter: ~Copyable {
                 explicitHashKey: recordCount == 1 && key.explicitHashKey.isEmpty ? nil : key.hash
             ),
             hashes: hashes,
-            origin: SealedAggregate.Origin(runs: runs, pool: pool),
+            origin: SealedAggregate.Origin(runs: runs.take(keeping: keepsTables ? Self.keptRuns : 0), pool: pool),
             firstReceipt: firstReceipt!
         )
         // One record above the limit says nothing about the next aggregate.
-        usualSize = min(used + Self.tailroom, maxSize + 512)
-        (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, Self.headroom)
+        usualSize = min(used + Self.tailroom, maxSize + maxSize / 8 + 512)
+        // Of about as many keys: else all its records were moved for the tables, once they are known.
+        headroom = max(Self.leastHeadroom, min(Self.magic.count + tablesSize + tablesSize / 8, maxSize / 2))
+        (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, headroom)
         (serial, tablesSize) = (serial + 1, 0)
         partitionKeys.removeAll(keepingMemory: keepsTables)
         explicitHashKeys.removeAll(keepingMemory: keepsTables)
-        runs = []
         updateCharge()
         return sealed
     }
 
     /// Writes the magic and the key tables right before the records; the checksum's place behind them is left.
     private mutating func writeFront(into bytes: inout PooledBytes) -> Range<Int> {
-        let missing = max(0, Self.magic.count + tablesSize - Self.headroom)
+        let missing = max(0, Self.magic.count + tablesSize - headroom)
         if missing > 0 {
             // Many distinct keys: make room in front, once an aggregate.
             bytes.grow(
                 toAtLeast: used + missing + Self.tailroom,
-                keeping: Self.headroom..<used,
+                keeping: headroom..<used,
                 movedBy: missing
             )
         }
-        let records = Self.headroom + missing
+        let records = headroom + missing
         let end = used + missing
         let start = records - tablesSize - Self.magic.count
         var at = unsafe bytes.base + start
@@ -388,7 +402,7 @@ extension AggregateWriter {
 
     private mutating func open(at hash: HashKey, receipt: Instant) {
         guard isEmpty else { return }
-        memory = PooledBytes(atLeast: max(usualSize, Self.headroom + 512), from: pool)
+        memory = PooledBytes(atLeast: max(usualSize, headroom + 512), from: pool)
         firstReceipt = receipt
         hashes = hash...hash
     }
@@ -409,6 +423,7 @@ extension AggregateWriter {
         updateCharge()
     }
 
+    @inline(__always)
     private mutating func updateCharge() {
         let bytes = partitionKeys.footprint + explicitHashKeys.footprint + runs.footprint
         if bytes != charge.bytes { charge.bytes = bytes }
@@ -421,8 +436,12 @@ extension AggregateWriter {
 
     private mutating func grow(by count: Int) {
         let needed = used + count + Self.tailroom
-        // By four: the pool's sizes. Only the records move; the tables are not written yet.
-        memory.grow(toAtLeast: max(needed, min(memory.capacity * 4, maxSize + 512)), keeping: Self.headroom..<used)
+        // By four: the pool's sizes. What was kept free in front may be more than the tables take, and the end past what was
+        // foreseen: by a little more than it needs then, or each record from there on would move all before it.
+        var size = min(memory.capacity * 4, maxSize + 512)
+        if size < needed { size = used == headroom ? needed : needed + needed / 16 }
+        // Only the records move; the tables are not written yet.
+        memory.grow(toAtLeast: size, keeping: headroom..<used)
     }
 
     @inline(__always)

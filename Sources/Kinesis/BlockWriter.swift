@@ -21,7 +21,7 @@ struct BlockWriter: ~Copyable {
     private var memory: PooledBytes
     private var used = 0
     private var key: RecordKey?
-    private var runs: [Run] = []
+    private var runs = RunList()
     /// What to start the next block with: as much as this shard needed last time.
     private var usualSize = 0
     /// For the runs.
@@ -72,6 +72,7 @@ struct BlockWriter: ~Copyable {
     /// Ends the block and starts the next; nil when it is empty.
     mutating func seal() -> SealedAggregate? {
         guard let key = key.take() else { return nil }
+        let runs = runs.take(keeping: 0)
         let sealed = memory.withBytes(0..<used) { lines in
             gzip.packed(block: lines) { packed in
                 SealedAggregate(
@@ -88,7 +89,6 @@ struct BlockWriter: ~Copyable {
         usualSize = used
         memory = PooledBytes(emptyFrom: pool)
         (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, 0)
-        runs = []
         charge.bytes = 0
         return sealed
     }

@@ -8,6 +8,7 @@ public struct JSONPointer: Equatable, Sendable {
     /// As it was written.
     public let text: String
     private let tokens: [[UInt8]]
+    private let starts: [Start]
 
     /// Values nested deeper than this are not searched.
     private static let deepest = 128
@@ -31,7 +32,26 @@ public struct JSONPointer: Equatable, Sendable {
             guard !isEscaped else { return nil }
             tokens.append(bytes)
         }
-        (self.text, self.tokens) = (text, tokens)
+        (self.text, self.tokens, starts) = (text, tokens, tokens.map(Start.init))
+    }
+
+    /// What of a token is compared at once; no reference, which a copy for each record would count.
+    private struct Start: Equatable {
+        /// Bytes of the token.
+        let count: Int
+        /// The first sixteen of them, and a bit for each.
+        let block: SIMD16<UInt8>
+        let bits: UInt32
+
+        init(_ bytes: [UInt8]) {
+            count = bytes.count
+            var (block, bits) = (SIMD16<UInt8>(repeating: 0), 0 as UInt32)
+            for (index, byte) in bytes.prefix(16).enumerated() {
+                block[index] = byte
+                bits |= 1 << UInt32(index)
+            }
+            (self.block, self.bits) = (block, bits)
+        }
     }
 
     /// Where the value lies.
@@ -65,7 +85,7 @@ public struct JSONPointer: Equatable, Sendable {
             Self.skipSpace(text, &at)
             guard at < text.count else { return nil }
             switch text[at] {
-            case UInt8(ascii: "{"): guard Self.enter(tokens[index].span, ofObject: text, &at) else { return nil }
+            case UInt8(ascii: "{"): guard enter(index, ofObject: text, &at) else { return nil }
             case UInt8(ascii: "["): guard Self.enter(tokens[index].span, ofArray: text, &at) else { return nil }
             default: return nil
             }
@@ -99,18 +119,20 @@ public struct JSONPointer: Equatable, Sendable {
 
     // MARK: going down
 
-    /// Moves to the value of the member `name`.
-    private static func enter(_ name: Span<UInt8>, ofObject text: Span<UInt8>, _ at: inout Int) -> Bool {
+    /// Moves to the value of the member that the token with this index names.
+    private func enter(_ token: Int, ofObject text: Span<UInt8>, _ at: inout Int) -> Bool {
+        let start = starts[token]
         at += 1
         while true {
-            skipSpace(text, &at)
-            guard take(UInt8(ascii: "\""), text, &at), let isSame = matches(name, text, &at) else { return false }
-            skipSpace(text, &at)
-            guard take(UInt8(ascii: ":"), text, &at) else { return false }
+            Self.skipSpace(text, &at)
+            guard Self.take(UInt8(ascii: "\""), text, &at) else { return false }
+            guard let isSame = matches(token, start, text, &at) else { return false }
+            Self.skipSpace(text, &at)
+            guard Self.take(UInt8(ascii: ":"), text, &at) else { return false }
             if isSame { return true }
-            guard skipValue(text, &at) else { return false }
-            skipSpace(text, &at)
-            guard take(UInt8(ascii: ","), text, &at) else { return false }
+            guard Self.skipValue(text, &at) else { return false }
+            Self.skipSpace(text, &at)
+            guard Self.take(UInt8(ascii: ","), text, &at) else { return false }
         }
     }
 
@@ -132,7 +154,10 @@ public struct JSONPointer: Equatable, Sendable {
 
     // MARK: reading
 
+    @inline(__always)
     private static func skipSpace(_ text: Span<UInt8>, _ at: inout Int) {
+        // Machines write none.
+        guard at < text.count, text[at] <= 0x20 else { return }
         while at < text.count, text[at] == 0x20 || (0x09...0x0d).contains(text[at]) { at += 1 }
     }
 
@@ -142,7 +167,22 @@ public struct JSONPointer: Equatable, Sendable {
         return true
     }
 
-    /// Whether the string that begins at `at` is `name`; nil if it does not end.
+    /// Whether the string that begins at `at` is the token; nil if it does not end.
+    @inline(__always)
+    private func matches(_ token: Int, _ start: Start, _ text: Span<UInt8>, _ at: inout Int) -> Bool? {
+        if let block = Self.block(text, at) {
+            let stops = ctext_either(block, UInt8(ascii: "\""), UInt8(ascii: "\\"))
+            let size = stops.trailingZeroBitCount
+            if stops != 0, text[at + size] == UInt8(ascii: "\"") {
+                at += size + 1
+                return size == start.count && ctext_equal(block, start.block) & start.bits == start.bits
+            }
+        }
+        let tokens = tokens.span
+        return Self.matches(tokens[token].span, text, &at)
+    }
+
+    /// The same of any name.
     private static func matches(_ name: Span<UInt8>, _ text: Span<UInt8>, _ at: inout Int) -> Bool? {
         let start = at
         guard skipString(text, &at) else { return nil }
@@ -181,16 +221,22 @@ public struct JSONPointer: Equatable, Sendable {
     private static func stop(_ text: Span<UInt8>, _ start: Int) -> Int {
         var at = start
         // Names and values of machines end within the first block, or few.
-        while at + 16 <= text.count {
-            let block = unsafe text.withUnsafeBytes {
-                unsafe $0.loadUnaligned(fromByteOffset: at, as: SIMD16<UInt8>.self)
-            }
+        while let block = block(text, at) {
             let bits = ctext_either(block, UInt8(ascii: "\""), UInt8(ascii: "\\"))
             if bits != 0 { return at + bits.trailingZeroBitCount }
             at += 16
         }
         while at < text.count, text[at] != UInt8(ascii: "\""), text[at] != UInt8(ascii: "\\") { at += 1 }
         return at
+    }
+
+    /// Sixteen bytes; nil if fewer are left.
+    @inline(__always)
+    private static func block(_ text: Span<UInt8>, _ at: Int) -> SIMD16<UInt8>? {
+        guard at + 16 <= text.count else { return nil }
+        return unsafe text.withUnsafeBytes {
+            unsafe $0.loadUnaligned(fromByteOffset: at, as: SIMD16<UInt8>.self)
+        }
     }
 
     private static func skipWord(_ text: Span<UInt8>, _ at: inout Int) -> Bool {

@@ -27,6 +27,8 @@ struct KeyBatch: ~Copyable {
         /// The key's, by MD5, and the shard that takes it.
         var hash = HashKey.lowest
         var shard = 0
+        /// Where the memory had the key, until that changes; -1: nowhere.
+        fileprivate var remembered = -1
 
         var hasKey: Bool { !key.isEmpty }
     }
@@ -38,8 +40,12 @@ struct KeyBatch: ~Copyable {
     /// Keys that do not lie in the block as they are.
     private var decoded = ByteWriter(capacity: 0)
     private var memory = KeyMemory()
-    /// Those whose keys the memory does not have.
+    /// `memory.changes` when these records were placed.
+    private var changes: UInt64 = 0
+    /// Those whose keys the memory does not have: the short ones from the first place on, the others from the last one back.
     private let unknown: UnsafeMutablePointer<Int>
+    /// For the short ones, as MD5 takes them.
+    private let blocks: UnsafeMutableRawPointer
     private let messages: UnsafeMutablePointer<cmd5_message>
     private let sums: UnsafeMutablePointer<UInt8>
     private let lanes = cmd5_best()
@@ -49,6 +55,7 @@ struct KeyBatch: ~Copyable {
         unsafe entries = .allocate(capacity: Self.most)
         unsafe entries.initialize(repeating: Entry(), count: Self.most)
         unsafe unknown = .allocate(capacity: Self.most)
+        unsafe blocks = .allocate(byteCount: Self.most * 64, alignment: 64)
         unsafe messages = .allocate(capacity: Self.most)
         unsafe sums = .allocate(capacity: Self.most * 16)
         unsafe sums.initialize(repeating: 0, count: Self.most * 16)
@@ -57,6 +64,7 @@ struct KeyBatch: ~Copyable {
     deinit {
         unsafe entries.deallocate()
         unsafe unknown.deallocate()
+        unsafe blocks.deallocate()
         unsafe messages.deallocate()
         unsafe sums.deallocate()
     }
@@ -119,46 +127,70 @@ struct KeyBatch: ~Copyable {
     /// Finds the shards of all records that have a key.
     mutating func place(by map: ShardMap) {
         for index in 0..<count { unsafe memory.prefetch(entries[index].tableHash) }
-        var unknownCount = 0
+        changes = memory.changes
+        var (shortCount, longCount) = (0, 0)
         for index in 0..<count {
             let entry = unsafe entries + index
+            unsafe entry.pointee.remembered = -1
             guard unsafe entry.pointee.hasKey else { continue }
-            if let short = unsafe entry.pointee.short,
-                let known = unsafe memory.place(of: short, entry.pointee.tableHash)
-            {
-                unsafe (entry.pointee.hash, entry.pointee.shard) = known
-                continue
+            if let short = unsafe entry.pointee.short {
+                if let known = unsafe memory.place(of: short, entry.pointee.tableHash) {
+                    unsafe (entry.pointee.hash, entry.pointee.shard, entry.pointee.remembered) = known
+                    continue
+                }
+                unsafe unknown[shortCount] = index
+                unsafe short.pad(into: blocks + shortCount * 64)
+                shortCount += 1
+            } else {
+                longCount += 1
+                let (bytes, place) = unsafe (key(of: index), Self.most - longCount)
+                unsafe unknown[place] = index
+                unsafe messages[place] = cmd5_message(
+                    bytes: bytes.baseAddress,
+                    count: bytes.count,
+                    sum: sums + place * 16
+                )
             }
-            unsafe unknown[unknownCount] = index
-            let bytes = unsafe key(of: index)
-            unsafe messages[unknownCount] = cmd5_message(
-                bytes: bytes.baseAddress,
-                count: bytes.count,
-                sum: sums + unknownCount * 16
-            )
-            unknownCount += 1
         }
-        guard unknownCount > 0 else { return }
-        unsafe cmd5_sums(messages, unknownCount, lanes)
-        for place in 0..<unknownCount {
-            let entry = unsafe entries + unknown[place]
-            let hash = unsafe HashKey(bytes: Span(_unsafeStart: sums + place * 16, count: 16))
-            unsafe (entry.pointee.hash, entry.pointee.shard) = (hash, map.index(of: hash))
-        }
+        unsafe cmd5_block_sums(blocks, shortCount, sums, lanes)
+        unsafe cmd5_sums(messages + (Self.most - longCount), longCount, lanes)
+        for place in 0..<shortCount { setHash(place, map) }
+        for place in Self.most - longCount..<Self.most { setHash(place, map) }
+    }
+
+    /// Gives the record of an unknown key what MD5 says.
+    @inline(__always)
+    private func setHash(_ place: Int, _ map: ShardMap) {
+        let entry = unsafe entries + unknown[place]
+        let hash = unsafe HashKey(bytes: Span(_unsafeStart: sums + place * 16, count: 16))
+        unsafe (entry.pointee.hash, entry.pointee.shard) = (hash, map.index(of: hash))
     }
 
     /// The index of a record's key in the aggregate with this serial number, if the key was there lately.
     @inline(__always)
     func index(of record: Int, in serial: UInt64) -> Int? {
-        guard let short = unsafe entries[record].short else { return nil }
-        return unsafe memory.index(of: short, entries[record].tableHash, in: serial)
+        var entry = unsafe entries[record].remembered
+        guard entry >= 0 else { return nil }
+        if changes != memory.changes {
+            guard let now = unsafe memory.find(entries[record].short!, entries[record].tableHash) else { return nil }
+            entry = now
+        }
+        return memory.index(at: entry, in: serial)
     }
 
     /// Remembers the index that a record's key has in the aggregate with this serial number.
     mutating func setIndex(of record: Int, in serial: UInt64, to index: Int) {
-        let entry = unsafe entries[record]
-        guard let short = entry.short else { return }
-        memory.remember(short, entry.tableHash, at: entry.hash, shard: entry.shard, index: index, in: serial)
+        let entry = unsafe entries + record
+        guard let short = unsafe entry.pointee.short else { return }
+        unsafe memory.remember(
+            short,
+            entry.pointee.tableHash,
+            isKnown: entry.pointee.remembered >= 0,
+            at: entry.pointee.hash,
+            shard: entry.pointee.shard,
+            index: index,
+            in: serial
+        )
     }
 
     /// A record's partition key, which lies there until the batch is changed.

@@ -18,18 +18,14 @@ struct ShortKey {
     @unsafe
     init?(_ bytes: UnsafeRawBufferPointer, readable: Int) {
         guard bytes.count <= Self.longest, let base = bytes.baseAddress else { return nil }
-        var all: Words = (0, 0, 0, 0, 0)
+        var words: Words = (0, 0, 0, 0, 0)
         if readable >= Self.size {
-            unsafe all = base.loadUnaligned(as: Words.self)
+            unsafe words = ctext_first_of_forty(base, bytes.count).words
         } else {
-            unsafe withUnsafeMutableBytes(of: &all) { unsafe $0.copyMemory(from: bytes) }
+            unsafe withUnsafeMutableBytes(of: &words) { unsafe $0.copyMemory(from: bytes) }
         }
-        let (whole, rest) = (bytes.count >> 3, UInt64(bytes.count & 7))
-        let mask = (1 &<< (rest * 8)) &- 1 as UInt64
-        func word(_ index: Int, _ word: UInt64) -> UInt64 { index < whole ? word : index == whole ? word & mask : 0 }
-        words = (
-            word(0, all.0), word(1, all.1), word(2, all.2), word(3, all.3), word(4, all.4) | UInt64(bytes.count) << 56
-        )
+        words.4 |= UInt64(bytes.count) << 56
+        self.words = words
     }
 
     /// Bytes of the key.
@@ -45,6 +41,16 @@ struct ShortKey {
         if count > 24 { KeyTable.mix(words.3, into: &hash) }
         if count > 32 { KeyTable.mix(words.4 & 0x00ff_ffff_ffff_ffff, into: &hash) }
         return hash
+    }
+
+    /// Writes it as the only block of its MD5 (RFC 1321), of 64 bytes: it, 0x80, zeros, and how many bits it has.
+    @inline(__always)
+    @unsafe
+    func pad(into block: UnsafeMutableRawPointer) {
+        let rest = (words.4 & 0x00ff_ffff_ffff_ffff, 0 as UInt64, 0 as UInt64, UInt64(count * 8))
+        unsafe block.storeBytes(of: (words.0, words.1, words.2, words.3), as: (UInt64, UInt64, UInt64, UInt64).self)
+        unsafe block.storeBytes(of: rest, toByteOffset: 32, as: (UInt64, UInt64, UInt64, UInt64).self)
+        unsafe block.storeBytes(of: 0x80, toByteOffset: count, as: UInt8.self)
     }
 
     @inline(__always)
@@ -89,6 +95,8 @@ struct KeyMemory: ~Copyable {
     private var luck = mostLuck
     private static let mostLuck = 4096
     private var turn: UInt8 = 0
+    /// How often keys came in or moved.
+    private(set) var changes: UInt64 = 0
 
     init() {}
 
@@ -108,43 +116,48 @@ struct KeyMemory: ~Copyable {
         unsafe ctext_prefetch(first + 1)
     }
 
-    /// Where a key leads; nil if it is not known.
+    /// Where a key leads, and its entry here; nil if it is not known.
     @inline(__always)
-    mutating func place(of key: ShortKey, _ tableHash: UInt64) -> (hash: HashKey, shard: Int)? {
+    mutating func place(of key: ShortKey, _ tableHash: UInt64) -> (hash: HashKey, shard: Int, entry: Int)? {
         guard let entry = find(key, tableHash) else {
             luck = max(luck - 1, -Self.mostLuck)
             return nil
         }
         luck = min(luck + 1, Self.mostLuck)
-        return unsafe (HashKey(entries![entry].hash), Int(entries![entry].shard))
+        return unsafe (HashKey(entries![entry].hash), Int(entries![entry].shard), entry)
     }
 
-    /// The index of a key in the table of the aggregate with this serial number; nil if that is not known.
+    /// The index of an entry's key in the table of the aggregate with this serial number; nil if that is not known.
     @inline(__always)
-    func index(of key: ShortKey, _ tableHash: UInt64, in serial: UInt64) -> Int? {
-        guard let entry = find(key, tableHash) else { return nil }
+    func index(at entry: Int, in serial: UInt64) -> Int? {
         let place = unsafe places![entry]
         return place >> Self.indexBits == serial ? Int(place & (1 << Self.indexBits - 1)) : nil
     }
 
     /// Remembers where a key leads and its index there, if the key is known or that seems worth it.
+    ///
+    /// - Parameter isKnown: whether `place` knew it a moment ago.
     mutating func remember(
         _ key: ShortKey,
         _ tableHash: UInt64,
+        isKnown: Bool,
         at hash: HashKey,
         shard: Int,
         index: Int,
         in serial: UInt64
     ) {
+        // Where most keys are seen once, writing them down costs more than it saves; some are, for better times.
+        if !isKnown {
+            turn &+= 1
+            guard luck >= 0 || turn & 15 == 0 else { return }
+        }
         let place = serial << Self.indexBits | UInt64(index)
         if let entry = find(key, tableHash) {
             unsafe places![entry] = place
             return
         }
-        // Where most keys are seen once, writing them down costs more than it saves; some are, for better times.
-        turn &+= 1
-        guard luck >= 0 || turn & 15 == 0 else { return }
         if unsafe entries == nil { makeRoom() }
+        changes += 1
         // The older one of the set goes.
         let first = Self.first(tableHash)
         unsafe entries![first + 1] = entries![first]
@@ -167,8 +180,9 @@ struct KeyMemory: ~Copyable {
         Int(truncatingIfNeeded: tableHash >> 20) & (sets - 1) * ways
     }
 
+    /// A key's entry, until `changes` does; nil if it is not known.
     @inline(__always)
-    private func find(_ key: ShortKey, _ tableHash: UInt64) -> Int? {
+    func find(_ key: ShortKey, _ tableHash: UInt64) -> Int? {
         guard let entries = unsafe entries else { return nil }
         let first = Self.first(tableHash)
         if unsafe entries[first].key == key { return first }

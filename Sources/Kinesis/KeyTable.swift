@@ -5,50 +5,68 @@ import Glibc
 /// The distinct keys of an open aggregate as finished protobuf: each once, in order of arrival.
 ///
 /// Field `tag` is 1 for partition keys, 2 for explicit hash keys. Memory may be kept from one aggregate to the next, so
-/// that a busy table allocates nothing.
+/// that a busy table allocates nothing. Where keys come at random to many tables, each look is a wait for memory: it
+/// takes one slot, and the key if that is there.
+@safe
 struct KeyTable: ~Copyable {
     private(set) var encoded = ByteWriter(capacity: 0)
-    private var keys: [(start: UInt32, count: UInt32)] = []
-    /// Open addressing: index + 1 of a key in the lowest bits and some of its hash above them, 0 for empty.
+    private(set) var count = 0
+    /// Open addressing, a power of two of them.
     ///
-    /// Used past a few keys; a scan is faster below.
-    private var slots: [UInt32] = []
-    /// The bits of a slot that are an index; 2^14 keys are the most that an aggregate has.
-    private static let indexBits: UInt32 = 0x7fff
+    /// Used past a few keys; a walk through `encoded` is faster below.
+    private var slots: UnsafeMutablePointer<Slot>?
+    private var slotCount = 0
     private let tag: UInt8
 
-    private static let scanned = 8
+    private static let walked = 8
+
+    private struct Slot {
+        /// A key's index + 1 in the lowest bits, and some of its hash above them, by which most other keys are told from
+        /// it without a look at them; 0 for empty.
+        var mark: UInt32 = 0
+        /// Where the key's length lies in `encoded`.
+        var start: UInt32 = 0
+
+        /// Of a mark, for the index; 2^14 keys are the most that an aggregate has.
+        static let indexBits: UInt32 = 0x7fff
+    }
 
     init(tag: UInt8) { self.tag = tag << 3 | 2 }
 
-    var count: Int { keys.count }
+    deinit { unsafe slots?.deallocate() }
 
     /// The index of `key`, if the table has it.
     ///
     /// - Parameter hash: the key's, by `hash`.
     func index(of key: Span<UInt8>, _ hash: UInt64) -> Int? {
-        guard keys.count > Self.scanned else {
-            return keys.indices.first { equal($0, key) }
-        }
-        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
-        while slots[slot] != 0 {
-            // Most other keys are told from this one without a look at them.
-            if (slots[slot] ^ UInt32(truncatingIfNeeded: hash >> 32)) & ~Self.indexBits == 0 {
-                let index = Int(slots[slot] & Self.indexBits) - 1
-                if equal(index, key) { return index }
+        guard count > Self.walked, let slots = unsafe slots else {
+            var (at, index) = (0, 0)
+            while at < encoded.count {
+                let here = self.key(ofLengthAt: at + 1)
+                if equal(here, key) { return index }
+                (at, index) = (here.upperBound, index + 1)
             }
-            slot = (slot + 1) & (slots.count - 1)
+            return nil
         }
-        return nil
+        var place = Int(truncatingIfNeeded: hash) & (slotCount - 1)
+        while true {
+            let slot = unsafe slots[place]
+            guard slot.mark != 0 else { return nil }
+            if (slot.mark ^ UInt32(truncatingIfNeeded: hash >> 32)) & ~Slot.indexBits == 0,
+                equal(self.key(ofLengthAt: Int(slot.start)), key)
+            {
+                return Int(slot.mark & Slot.indexBits) - 1
+            }
+            place = (place + 1) & (slotCount - 1)
+        }
     }
 
-    /// Has the memory brought in which `index` will look first.
+    /// Has the memory brought in which `index` will look first, and where `add` will write.
     @inline(__always)
     func prefetch(_ hash: UInt64) {
-        unsafe slots.withUnsafeBufferPointer { slots in
-            guard !slots.isEmpty, let base = slots.baseAddress else { return }
-            unsafe ctext_prefetch(base + (Int(truncatingIfNeeded: hash) & (slots.count - 1)))
-        }
+        guard let slots = unsafe slots else { return }
+        unsafe ctext_prefetch(slots + (Int(truncatingIfNeeded: hash) & (slotCount - 1)))
+        if let base = unsafe encoded.bytes.baseAddress { unsafe ctext_prefetch(base + encoded.count) }
     }
 
     /// Bytes that adding a key of `count` bytes takes.
@@ -56,54 +74,81 @@ struct KeyTable: ~Copyable {
 
     /// Adds `key`, which the table must not have, and returns its index.
     mutating func add(_ key: Span<UInt8>, _ hash: UInt64) -> Int {
-        encoded.append(tag)
-        Varint.append(UInt64(key.count), to: &encoded)
-        keys.append((UInt32(encoded.count), UInt32(key.count)))
-        encoded.append(key)
-        if keys.count > Self.scanned { place(keys.count - 1, hash) }
-        return keys.count - 1
+        let start = encoded.count + 1
+        unsafe encoded.append(upTo: Self.cost(of: key.count)) { room in
+            unsafe room.storeBytes(of: tag, as: UInt8.self)
+            let begin = unsafe Varint.store(UInt64(key.count), at: room.baseAddress! + 1)
+            unsafe key.withUnsafeBytes { key in
+                if let from = key.baseAddress { unsafe begin.copyMemory(from: from, byteCount: key.count) }
+            }
+            return room.count
+        }
+        count += 1
+        if count > Self.walked + 1, count * 2 <= slotCount {
+            insert(hash, index: count - 1, start)
+        } else if count > Self.walked {
+            insertAll()
+        }
+        return count - 1
     }
 
     /// Bytes of memory it holds.
-    var footprint: Int { encoded.capacity + keys.capacity * 8 + slots.count * 4 }
+    @inline(__always)
+    var footprint: Int { encoded.capacity + slotCount * MemoryLayout<Slot>.stride }
 
     mutating func removeAll(keepingMemory: Bool) {
         encoded.clear(keeping: keepingMemory ? .max : 0)
-        keys.removeAll(keepingCapacity: keepingMemory)
-        if keepingMemory {
-            for slot in slots.indices { slots[slot] = 0 }
-        } else {
-            slots = []
+        if !keepingMemory {
+            unsafe slots?.deallocate()
+            unsafe (slots, slotCount) = (nil, 0)
+        } else if count > Self.walked {
+            unsafe slots?.update(repeating: Slot(), count: slotCount)
+        }
+        count = 0
+    }
+
+    /// Puts every key into the slots, of which there are more now if they had become too few.
+    private mutating func insertAll() {
+        if count * 2 > slotCount {
+            unsafe slots?.deallocate()
+            slotCount = max(64, slotCount * 2)
+            unsafe slots = .allocate(capacity: slotCount)
+            unsafe slots!.initialize(repeating: Slot(), count: slotCount)
+        }
+        var (at, index) = (0, 0)
+        while at < encoded.count {
+            let here = key(ofLengthAt: at + 1)
+            insert(encoded.withBytes(here) { Self.hash($0) }, index: index, at + 1)
+            (at, index) = (here.upperBound, index + 1)
         }
     }
 
-    private mutating func place(_ index: Int, _ hash: UInt64) {
-        if keys.count * 2 > slots.count {
-            slots = [UInt32](repeating: 0, count: max(64, slots.count * 2))
-            for old in 0..<index { insert(old, storedHash(old)) }
-        } else if keys.count == Self.scanned + 1 {
-            for old in 0..<index { insert(old, storedHash(old)) }
+    private func insert(_ hash: UInt64, index: Int, _ start: Int) {
+        guard let slots = unsafe slots else { return }
+        var place = Int(truncatingIfNeeded: hash) & (slotCount - 1)
+        while unsafe slots[place].mark != 0 { place = (place + 1) & (slotCount - 1) }
+        let mark = UInt32(truncatingIfNeeded: hash >> 32) & ~Slot.indexBits | UInt32(index + 1)
+        unsafe slots[place] = Slot(mark: mark, start: UInt32(start))
+    }
+
+    /// Where the key lies whose length stands there.
+    @inline(__always)
+    private func key(ofLengthAt start: Int) -> Range<Int> {
+        let bytes = unsafe encoded.bytes
+        var (at, count, shift) = (start, 0, 0)
+        while unsafe bytes[at] > 127 {
+            unsafe count |= Int(bytes[at] & 127) << shift
+            (at, shift) = (at + 1, shift + 7)
         }
-        insert(index, hash)
+        unsafe count |= Int(bytes[at]) << shift
+        return at + 1..<at + 1 + count
     }
 
-    private func storedHash(_ index: Int) -> UInt64 {
-        let start = Int(keys[index].start)
-        return encoded.withBytes(start..<start + Int(keys[index].count)) { Self.hash($0) }
-    }
-
-    private mutating func insert(_ index: Int, _ hash: UInt64) {
-        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
-        while slots[slot] != 0 { slot = (slot + 1) & (slots.count - 1) }
-        slots[slot] = UInt32(truncatingIfNeeded: hash >> 32) & ~Self.indexBits | UInt32(index + 1)
-    }
-
-    private func equal(_ index: Int, _ key: Span<UInt8>) -> Bool {
-        let (start, count) = keys[index]
-        guard Int(count) == key.count else { return false }
-        guard count > 0 else { return true }
+    private func equal(_ here: Range<Int>, _ key: Span<UInt8>) -> Bool {
+        guard here.count == key.count else { return false }
+        guard key.count > 0 else { return true }
         return unsafe key.withUnsafeBytes { key in
-            unsafe memcmp(encoded.bytes.baseAddress! + Int(start), key.baseAddress!, key.count) == 0
+            unsafe memcmp(encoded.bytes.baseAddress! + here.lowerBound, key.baseAddress!, key.count) == 0
         }
     }
 

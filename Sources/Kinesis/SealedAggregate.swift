@@ -46,7 +46,7 @@ public final class SealedAggregate {
 
         init(runs: [Run], pool: BufferPool) {
             self.runs = runs
-            charge = PoolCharge(runs.footprint + Self.objects, to: pool)
+            charge = PoolCharge(runs.capacity * MemoryLayout<Run>.stride + Self.objects, to: pool)
         }
     }
 

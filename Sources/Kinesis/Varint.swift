@@ -1,19 +1,8 @@
-internal import Bytes
-
 /// Protobuf's variable-length integers.
 enum Varint {
     @inline(__always)
     static func size(_ value: UInt64) -> Int {
         value < 0x80 ? 1 : value < 0x4000 ? 2 : (70 &- (value | 1).leadingZeroBitCount) / 7
-    }
-
-    static func append(_ value: UInt64, to writer: inout ByteWriter) {
-        var rest = value
-        while rest >= 0x80 {
-            writer.append(UInt8(truncatingIfNeeded: rest) | 0x80)
-            rest >>= 7
-        }
-        writer.append(UInt8(rest))
     }
 
     /// Writes `value` at `out` and returns where it ends; at most ten bytes.

@@ -237,6 +237,26 @@ import Testing
         #expect(next.map { $0.footprint < 20_000 } == true)
     }
 
+    /// What is kept free for the tables in front is as the last ones were; the records behind it then end later or earlier.
+    @Test(arguments: [50 << 10, 200 << 10, 1 << 20])
+    func `an aggregate takes few buffers, however many keys it and the one before it have`(size: Int) {
+        var random = Random()
+        let pool = BufferPool(mostKept: 1 << 22)
+        var writer = AggregateWriter(maxSize: size, pool: pool)
+        for _ in 0..<40 {
+            let (keys, length) = (random.oneIn(3) ? 1 : 10_000, 1 + random.below(120))
+            let record = random.bytes(10 + random.below(200))
+            let before = pool.taken
+            while true {
+                let key = plainKey("\(random.below(keys))" + String(repeating: "k", count: length))
+                guard writer.append(record.span, under: key, from: Run(source: 0, first: 0, end: 1), receipt: .now)
+                else { break }
+            }
+            _ = writer.seal()
+            #expect(pool.taken - before < 24, random.note)
+        }
+    }
+
     @Test func `a sealed aggregate keeps its bytes while its writer and pool go on`() {
         var random = Random()
         let pool = BufferPool(mostKept: 1 << 20)

@@ -23,6 +23,8 @@ import Testing
         ("/s", #"{"s":"q\"b\\s\/n\nu\u00e9p\ud83d\ude00h\ud800!"}"#, "q\"b\\s/n\nuép😀h\u{fffd}!"),
         ("/é", #"{"\u00e9":"name with an escape"}"#, "name with an escape"), ("/2", #"{"2":"a name"}"#, "a name"),
         ("/k", #"{"other\\":"x","k":"behind a backslash"}"#, "behind a backslash"),
+        ("/a-name-of-15-by", #"{"a-name-of-15-bi":1,"a-name-of-15":2,"a-name-of-15-by":3}"#, "3"),
+        ("/a-name-of-16-byt", #"{"a-name-of-16-byte":1,"a-name-of-16-by":2,"a-name-of-16-byt":3}"#, "3"),
         // What comes after the value is not looked at.
         ("/id", #"{"id":"a", broken"#, "a"),
     ])
@@ -103,7 +105,7 @@ import Testing
 
     private static func text(_ random: inout Random) -> String {
         let alphabet: [Character] = ["a", "b", "/", "~", "\"", "\\", "é", "😀", "\n", "\t", "0", " "]
-        return String((0..<random.below(6)).map { _ in alphabet[random.below(12)] })
+        return String((0..<random.below(random.oneIn(4) ? 20 : 6)).map { _ in alphabet[random.below(12)] })
     }
 
     private static func any(_ random: inout Random, _ depth: Int, _ names: [String]) -> Any {

@@ -76,4 +76,21 @@ import Testing
             )
         }
     }
+
+    @Test(arguments: lanes.indices)
+    func `the sums of messages in blocks of their own are OpenSSL's, however many`(index: Int) {
+        var random = Random()
+        for count in 0...70 {
+            let messages = (0..<count).map { _ in random.bytes(random.below(56)) }
+            let blocks = messages.flatMap { message in
+                var block = message + [0x80] + [UInt8](repeating: 0, count: 63 - message.count)
+                block[56] = UInt8(truncatingIfNeeded: message.count * 8)
+                block[57] = UInt8(message.count >> 5)
+                return block
+            }
+            var sums = [UInt8](repeating: 0xaa, count: 16 * count + 1)
+            unsafe cmd5_block_sums(blocks, count, &sums, Self.lanes[index])
+            #expect(sums == messages.flatMap(Self.reference) + [0xaa], random.note)
+        }
+    }
 }

@@ -80,6 +80,23 @@ import Testing
             for stretch in stretches { spans.settle(stretch) }
         }
     }
+
+    @Test func `puts runs in order as comparing them does, however many and wherever they lie`() {
+        var random = Random()
+        for _ in 0..<400 {
+            let sources = 1 + random.below(random.oneIn(4) ? 5000 : 3)
+            let positions = UInt64.random(in: 0 ... .max, using: &random) >> UInt64(random.below(60))
+            var runs = (0..<random.below(random.oneIn(2) ? 3000 : 300)).map { index in
+                let first = UInt64.random(in: 0...positions, using: &random)
+                let source = UInt32(truncatingIfNeeded: random.below(sources) &* (random.oneIn(2) ? 1 : 1_000_003))
+                return Run(source: source, first: first, end: .max, records: index)
+            }
+            let sorted = runs.sorted { ($0.source, $0.first) < ($1.source, $1.first) }
+            if random.oneIn(8) { runs = sorted }
+            runs.sortByPosition()
+            #expect(runs == sorted, random.note)
+        }
+    }
 }
 
 extension Random {

@@ -60,6 +60,7 @@ package final class Settlement {
     /// - Returns: where their copies in the spool lie, which nobody needs any more.
     package func settle(_ aggregates: [SealedAggregate], in place: Ledger.Place = .delivered) -> [SpoolLocation] {
         var runs: [Run] = []
+        runs.reserveCapacity(aggregates.reduce(0) { $0 + $1.origin.runs.count })
         let copies = aggregates.compactMap { note($0, in: place, &runs) }
         settle(runs)
         return copies
@@ -167,8 +168,8 @@ package final class Settlement {
         }
     }
 
-    private func settle(_ runs: [Run]) {
-        let runs = runs.sorted { $0.source == $1.source ? $0.first < $1.first : $0.source < $1.source }
+    private func settle(_ runs: consuming [Run]) {
+        runs.sortByPosition()
         var index = 0
         while index < runs.count {
             let source = runs[index].source

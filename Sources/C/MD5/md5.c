@@ -149,3 +149,22 @@ void cmd5_sums(const struct cmd5_message *messages, size_t count, enum cmd5_lane
         }
     } while (busy || next < count);
 }
+
+void cmd5_block_sums(const void *blocks, size_t count, void *sums, enum cmd5_lanes lanes) {
+    for (size_t next = 0, width; next < count; next += width) {
+        kernel *run = choose(count - next, lanes, &width);
+        _Alignas(64) uint32_t states[4 * most_lanes];
+        const unsigned char *at[most_lanes];
+        size_t busy = count - next < width ? count - next : width;
+        for (size_t i = 0; i < width; i++) {
+            // A lane without a message repeats the first one's: its result is nobody's.
+            at[i] = (const unsigned char *)blocks + (next + (i < busy ? i : 0)) * block;
+            for (int word = 0; word < 4; word++) states[word * width + i] = start[word];
+        }
+        run(states, at, 1, sines);
+        for (size_t i = 0; i < busy; i++)
+            for (int word = 0; word < 4; word++)
+                for (int byte = 0; byte < 4; byte++)
+                    ((unsigned char *)sums)[(next + i) * 16 + 4 * word + byte] = (unsigned char)(states[word * width + i] >> 8 * byte);
+    }
+}

@@ -27,3 +27,7 @@ enum cmd5_lanes cmd5_best(void);
 
 /// Writes the sum of each message, of whatever lengths; `lanes` must be no more than the machine has.
 void cmd5_sums(const struct cmd5_message *messages, size_t count, enum cmd5_lanes lanes);
+
+/// The same of messages shorter than 56 bytes, each padded in a block of its own: 64 bytes, its own, 0x80, zeros, and the
+/// number of its bits in the last eight, as RFC 1321 has it. `sums` gets 16 bytes for each.
+void cmd5_block_sums(const void *blocks, size_t count, void *sums, enum cmd5_lanes lanes);

@@ -24,6 +24,19 @@ static inline void ctext_copy_short(void *to, const void *from, size_t count) {
 /// `at` is.
 static inline void ctext_prefetch(const void *at) { __builtin_prefetch(at, 1); }
 
+/// The first `count` bytes of forty, at most that many, and zeros behind them.
+typedef struct { uint64_t words[5]; } ctext_forty;
+
+static inline ctext_forty ctext_first_of_forty(const void *from, size_t count) {
+    static const uint64_t masks[10] = {~0ull, ~0ull, ~0ull, ~0ull, ~0ull, 0, 0, 0, 0, 0};
+    uint64_t mask[5];
+    ctext_forty forty;
+    __builtin_memcpy(mask, (const char *)masks + 40 - count, sizeof mask);
+    __builtin_memcpy(&forty, from, sizeof forty);
+    for (int word = 0; word < 5; word++) forty.words[word] &= mask[word];
+    return forty;
+}
+
 /// Sixteen bytes; Swift's SIMD16<UInt8>.
 typedef unsigned char ctext_block __attribute__((ext_vector_type(16)));
 typedef signed char ctext_signed_block __attribute__((ext_vector_type(16)));
@@ -60,6 +73,9 @@ static inline unsigned ctext_stops_and(ctext_block bytes, unsigned char one, uns
 static inline unsigned ctext_either(ctext_block bytes, unsigned char one, unsigned char two) {
     return ctext_bits((bytes == one) | (bytes == two));
 }
+
+/// A bit for each byte that is the same in both.
+static inline unsigned ctext_equal(ctext_block one, ctext_block other) { return ctext_bits(one == other); }
 
 /// A bit for each control character.
 static inline unsigned ctext_controls(ctext_block bytes) { return ctext_bits(bytes < 0x20); }
