@@ -52,7 +52,9 @@ public enum Machine {
     /// Has the allocator give large blocks back to the system as soon as they are freed: from 4 MiB on.
     ///
     /// glibc would raise that bound with each such block that is freed, up to 32 MiB, and keep the holes between those that
-    /// are in use: records of 10 MiB then take twice their memory (mallopt(3), M_MMAP_THRESHOLD).
+    /// are in use: records of 10 MiB then take twice their memory (mallopt(3), M_MMAP_THRESHOLD). Of smaller ones it keeps as
+    /// much for each thread (M_TRIM_THRESHOLD): what libcurl takes for each call would else be given back with each, and be
+    /// cleared again for the next.
     public static func giveBackLargeBlocks() { clinux_give_back_blocks(4 << 20) }
 
     /// Gives the system back what the allocator holds and nobody uses, of all threads; takes a millisecond or two for 50 MiB.

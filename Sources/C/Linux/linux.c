@@ -190,6 +190,7 @@ int clinux_exit_code(int process) {
 void clinux_give_back_blocks(int from_bytes) {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, from_bytes);
+    mallopt(M_TRIM_THRESHOLD, from_bytes);
 #else
     (void)from_bytes;
 #endif
