@@ -37,6 +37,17 @@ def committed(name):
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def kind(machine):
+    """What ratios depend on: what the processor's own instructions save differs from one to the next."""
+    return ", ".join([machine["processor"], *machine["features"]])
+
+
+def ratios_by_kind(results):
+    """The ratios that these results hold, those of other kinds of processors with them."""
+    own = {kind(results["machine"]): results["ratios"]} if "machine" in results else {}
+    return results.get("elsewhere", {}) | own
+
+
 def row(group, name):
     def median(value):
         return group.median(name, value)

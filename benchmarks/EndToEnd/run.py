@@ -4,8 +4,9 @@ python benchmarks/EndToEnd/run.py [--pairs N] [--only PART ...]     (make bench)
 
 Measures files and streams, datagrams, latency, rest, start, allocations, what is billed, and a few points of the curves.
 Ratios of pairs mean something on any machine; absolute figures do not. A whole run writes benchmarks/results/endtoend.json
-and endtoend.svg, for a commit that is to change them. It fails where a ratio is more than 25 % worse than in the last commit,
-and says so only when twice as many pairs again have not shown otherwise.
+and endtoend.svg, for a commit that is to change them, and keeps what was committed of other kinds of processors: a ratio is
+compared with what the same kind has shown. It fails where one is more than 25 % worse than in the last commit, and says so only
+when as many pairs again, twice, have not shown otherwise.
 """
 
 import argparse
@@ -51,11 +52,14 @@ def main():
     options.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
     options = options.parse_args()
     here, last, flat = report.machine(), report.committed("endtoend.json"), report.committed("curves.json")
-    before = last.get("ratios", {})
+    kept = report.ratios_by_kind(last)
+    before = kept.pop(report.kind(here), {})
+    if not before:
+        print(f"not compared: nothing is committed of {report.kind(here)}, but of {', of '.join(kept) or 'nothing'}\n")
     there = last.get("machine", {}).get("features", here["features"])
     if there != here["features"]:
-        print(f"not compared: this processor has {here['features']}, that of the committed results {there}\n")
-        before = flat = {}
+        print(f"no curve is compared: this processor has {here['features']}, theirs {there}\n")
+        flat = {}
     found = {"machine": here, "rows": {}, "ratios": {}}
     points = []
     failures = []
@@ -97,6 +101,7 @@ def main():
             "FAILED\n" + "\n".join(failures)
             + "\nA commit that is to cost more brings the results of a run (make bench, make curves) with its reason.")
     if options.only == PARTS and options.pairs >= PAIRS:
+        found["elsewhere"] = kept
         (report.RESULTS / "endtoend.json").write_text(json.dumps(found, indent=1) + "\n")
         report.draw()
 

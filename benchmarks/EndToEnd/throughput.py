@@ -9,7 +9,9 @@ from measure import Group, Ratio, Sample, timed
 from processes import Agent, Kinesis, Sink, cpu, file_input, least, memory, quiet, until
 
 LINES = 2_000_000
-FLOOR, PLAIN = "C floor, CBOR", "CBOR, 4 shards"
+# What is bound to a figure for a GB is measured over one, start and end included.
+GB = 10**9
+FLOOR, PLAIN, LEAST = "C floor, CBOR", "CBOR, 4 shards", "C floor, a GB"
 
 
 def certificate(folder):
@@ -49,9 +51,23 @@ def streamed(feed, process, sink, size, lines):
     return Sample(now - before, size * lines, lines, sink.figures["put"] - began, memory(process.pid, "VmHWM"))
 
 
-def group(stack, programs, folder, lines=LINES):
+def repeated(path, source, size):
+    """A file of whole lines of another one again and again, of so many bytes at most; and how many lines they are."""
+    with open(source, "rb") as text, open(path, "wb") as file:
+        line = len(text.readline())
+        left = size - size % line
+        # A piece at a time: what this process has ever held counts as the peak of those that it starts.
+        while left > 0:
+            text.seek(0)
+            while left > 0 and (piece := text.read(min(left, 1 << 20))):
+                left -= file.write(piece)
+    return path, size // line
+
+
+def group(stack, programs, folder, lines=LINES, size=GB):
     """Sets everything up; what has to end is left to `stack`."""
     text = inputs.write(folder / "lines.log", inputs.text_lines(lines))
+    large, most = repeated(folder / "large.log", text, size)
     objects = inputs.write(folder / "objects.log", inputs.json_lines(lines))
     cert, key = certificate(folder)
     one, four, wide = (stack.enter_context(Sink(programs, shards)) for shards in (1, 4, 64))
@@ -59,24 +75,25 @@ def group(stack, programs, folder, lines=LINES):
     other = "C floor, JSON lines"
     # Name, file, Kinesis, lines of the output; at most so many times the floor.
     forms = [
-        (PLAIN, text, four, "", 1.3),
-        ("CBOR, 1 shard", text, one, "", 1.3),
-        ("CBOR, 64 shards", text, wide, "", 1.3),
+        (PLAIN, large, four, "", 1.3),
+        ("CBOR, 1 shard", large, one, "", 1.3),
+        ("CBOR, 64 shards", large, wide, "", 1.3),
         ("CBOR over TLS", text, secret, f'ca_file = "{cert}"', None),
         ("JSON", text, four, 'wire = "json"', 2.0),
         ("a shard for each line", text, four, 'partition_key = "random"', None),
         ("json:/id, 64 shards", objects, wide, 'partition_key = "json:/id"', 2.5),
         ("gzip", text, four, 'compression = "gzip"', None),
     ]
+    floors = {text: FLOOR, large: LEAST, objects: other}
+    counts = {text: lines, large: most, objects: lines}
     things = {
-        FLOOR: lambda: floor(programs, text, four.url, lines),
-        other: lambda: floor(programs, objects, four.url, lines),
+        name: lambda file=file: floor(programs, file, four.url, counts[file]) for file, name in floors.items()
     }
     ratios = []
     for name, file, kinesis, output, target in forms:
         things[name] = lambda file=file, kinesis=kinesis, output=output: measured(
-            folder, file, kinesis.url, output, file.stat().st_size, lines)
-        ratios.append(Ratio(name, name, [FLOOR if file == text else other], target))
+            folder, file, kinesis.url, output, file.stat().st_size, counts[file])
+        ratios.append(Ratio(name, name, [floors[file]], target))
     for name, kind, where, address in [
         ("Unix stream", "unix", folder / "lines.sock", f"unix://{folder}/lines.sock"),
         ("TCP", "tcp", port := free_port(), f"tcp://127.0.0.1:{port}"),
@@ -88,4 +105,4 @@ def group(stack, programs, folder, lines=LINES):
         until(lambda: subprocess.run([*feed, "0", "217", "0"], capture_output=True).returncode == 0, address)
         things[name] = lambda feed=feed, process=process, sink=sink: streamed(feed, process, sink, 217, lines)
         ratios.append(Ratio(name, name, [FLOOR]))
-    return Group(f"{lines} lines of 217 bytes", things, ratios)
+    return Group(f"{lines:,} lines of 217 bytes; in CBOR to 1, 4 and 64 shards a GB of them", things, ratios)
