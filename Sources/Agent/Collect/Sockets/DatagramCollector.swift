@@ -24,14 +24,20 @@ package struct DatagramCollector: ~Copyable {
     /// What the lane was not told of yet, and when it was told last.
     private var isUntold = false
     private var told = Instant.now
+    /// How long it may be left untold while more come.
+    private let mayWait: Duration
     /// Addresses that could not be had yet.
     private var missing: [Configuration.Listen]
 
     /// Calls for one socket before the next has its turn.
     private static let turn = 16
-    /// Bytes in the ring for which a sleeping lane is woken at once, and how long fewer may wait while more come.
-    private static let worthWaking = 64 << 10
-    private static let announcePeriod: Duration = .milliseconds(2)
+    /// Bytes in the ring for which a sleeping lane is woken at once.
+    ///
+    /// While more come, fewer may wait for so many times what is gathered, and no longer than that: a wake-up of the lane
+    /// costs as much as some fifty datagrams.
+    private static let worthWaking = 256 << 10
+    private static let mostGathers = 5
+    private static let announcePeriod: Duration = .milliseconds(5)
     /// How long to leave an address alone that could not be had, and a socket whose calls fail.
     private static let retry: Duration = .seconds(5)
     private static let pause: Duration = .milliseconds(100)
@@ -54,6 +60,7 @@ package struct DatagramCollector: ~Copyable {
     ) {
         (self.feed, self.settings, self.ledger) = (feed, settings, ledger)
         (self.passed, self.counters, self.log) = (passed, counters, log)
+        mayWait = min(settings.gather * Self.mostGathers, Self.announcePeriod)
         account = ledger.number(of: feed.input.name)
         writer = RingWriter(feed.ring)
         reader = DatagramReader(feed.input, settings, feed: feed, position: 0)
@@ -76,7 +83,7 @@ package struct DatagramCollector: ~Copyable {
             let now = Instant.now
             let bytes = Int(reader.end - start)
             if let pause = gather.next(after: count, bytes: bytes, isBehind: found == .more, now: now) {
-                if now - told + pause > Self.announcePeriod { announce(now) }
+                if now - told + pause > mayWait { announce(now) }
                 if pause > .zero { Machine.nap(pause) }
             } else {
                 sleep()
