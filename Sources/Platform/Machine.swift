@@ -52,12 +52,12 @@ public enum Machine {
     /// Has the allocator give large blocks back to the system as soon as they are freed: from 4 MiB on.
     ///
     /// glibc would raise that bound with each such block that is freed, up to 32 MiB, and keep the holes between those that
-    /// are in use: records of 10 MiB then take twice their memory (mallopt(3), M_MMAP_THRESHOLD). Of smaller ones it keeps as
-    /// much for each thread (M_TRIM_THRESHOLD): what libcurl takes for each call would else be given back with each, and be
-    /// cleared again for the next.
-    public static func giveBackLargeBlocks() { clinux_give_back_blocks(4 << 20) }
+    /// are in use: records of 10 MiB then take twice their memory (mallopt(3), M_MMAP_THRESHOLD). Of smaller ones each thread
+    /// keeps 2 MiB at its heap's end, for good (M_TRIM_THRESHOLD): what libcurl takes for each call would else be given back
+    /// with each, and be cleared again for the next.
+    public static func giveBackLargeBlocks() { clinux_give_back_blocks(4 << 20, 2 << 20) }
 
-    /// Gives the system back what the allocator holds and nobody uses, of all threads; takes a millisecond or two for 50 MiB.
+    /// Gives the system back what the allocator holds and nobody uses, but for those 2 MiB; takes a millisecond or two for 50 MiB.
     public static func giveBackFreeMemory() { clinux_give_back_free() }
 
     /// Ends the residence of code that has run: what runs on is resident again with its next step, what only the start

@@ -187,12 +187,13 @@ int clinux_exit_code(int process) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-void clinux_give_back_blocks(int from_bytes) {
+void clinux_give_back_blocks(int from_bytes, int kept_bytes) {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, from_bytes);
-    mallopt(M_TRIM_THRESHOLD, from_bytes);
+    mallopt(M_TRIM_THRESHOLD, kept_bytes);
 #else
     (void)from_bytes;
+    (void)kept_bytes;
 #endif
 }
 

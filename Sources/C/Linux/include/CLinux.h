@@ -56,9 +56,10 @@ int clinux_mask_is_folder(uint32_t mask);
 /// The descriptors that this process may open.
 uint64_t clinux_descriptor_limit(void);
 
-/// Has the allocator give blocks from so many bytes on back to the system as soon as they are freed.
-void clinux_give_back_blocks(int from_bytes);
-/// Gives the system back what the allocator holds and nobody uses.
+/// Has the allocator give blocks from so many bytes on back to the system as soon as they are freed, and of the free end of
+/// a thread's heap what is beyond `kept_bytes`.
+void clinux_give_back_blocks(int from_bytes, int kept_bytes);
+/// Gives the system back what the allocator holds and nobody uses, but for the free ends of other threads' heaps.
 void clinux_give_back_free(void);
 /// Unmaps the pages of the program's and its libraries' code and constants; those that are used come back, from the
 /// kernel's cache of the files.
