@@ -179,6 +179,7 @@ def main():
         points.measure(PAIRS)
     found = results(points)
     print("\n".join(table(found, report.committed("curves.json"))))
+    found["kind"] = report.kind(report.machine())
     (report.RESULTS / "curves.json").write_text(json.dumps(found, indent=1) + "\n")
     report.draw()
 

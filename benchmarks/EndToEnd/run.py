@@ -56,9 +56,8 @@ def main():
     before = kept.pop(report.kind(here), {})
     if not before:
         print(f"not compared: nothing is committed of {report.kind(here)}, but of {', of '.join(kept) or 'nothing'}\n")
-    there = last.get("machine", {}).get("features", here["features"])
-    if there != here["features"]:
-        print(f"no curve is compared: this processor has {here['features']}, theirs {there}\n")
+    if flat.get("kind") != report.kind(here):
+        print(f"no curve is compared: those that are committed are of {flat.get('kind', 'nothing')}\n")
         flat = {}
     found = {"machine": here, "rows": {}, "ratios": {}}
     points = []

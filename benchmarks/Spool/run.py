@@ -25,7 +25,8 @@ FLOOR = 0.7
 ENOUGH = 600
 # What dd takes before and after may differ so much from its mean.
 STEADY = 0.15
-# Seconds after which nothing more is measured.
+# Moments that are judged at least, and seconds after which no more than these are measured.
+LEAST = max(1, PAIRS // 2)
 LONGEST = 120
 
 
@@ -66,7 +67,7 @@ def measured(disk, pairs, rows, ends):
     """
     wanted, unsteady = len(rows) + pairs, 0
     before = disk.dd()
-    while len(rows) < wanted and time.monotonic() < ends:
+    while len(rows) < wanted and (time.monotonic() < ends or len(rows) + unsteady < LEAST):
         write, read = disk.spool()
         after = disk.dd()
         mean = (before + after) / 2
@@ -97,14 +98,14 @@ def main():
     try:
         disk = Disk(folder)
         unsteady = measured(disk, PAIRS, rows, ends)
-        if rows and is_slow(rows):
+        if rows and is_slow(rows) and time.monotonic() < ends:
             print("(measured again: it was slow)")
             unsteady += measured(disk, 2 * PAIRS, rows, ends)
     finally:
         shutil.rmtree(folder)
     print(f"{'spool':24}{'MB/s':>10}{'dd MB/s':>10}{'ratio':>8}   ({len(rows)} steady moments of {len(rows) + unsteady},"
           f" {MIB} MiB each, medians)")
-    if len(rows) < PAIRS // 2:
+    if len(rows) < LEAST and unsteady > len(rows):
         return print("not judged: dd itself takes now this and now that")
     (write, read, dd), ratios = judged(rows)
     print(f"{'write, synced':24}{write:10.0f}{dd:10.0f}{ratios[0]:8.2f}")
