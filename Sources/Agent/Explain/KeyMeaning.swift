@@ -203,7 +203,7 @@ private struct KeyList {
             socket.gather,
             default: usual.gather,
             Self.time,
-            "later at most, where many come, for a third of the CPU"
+            "later at most, where many come, and five times that until they are packed, for a third of the CPU"
         )
         add(
             "unixgram_full",
