@@ -32,7 +32,7 @@ static const uint32_t constants[64] __attribute__((aligned(64))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-/// Whether the processor has instructions for SHA-256, and AVX-512 that is faster.
+/// Whether the processor has instructions for SHA-256, and AVX-512.
 static bool has_sha, has_wide;
 
 // Once: in a virtual machine the instruction that asks takes microseconds.
@@ -41,8 +41,6 @@ __attribute__((constructor)) static void ask_processor(void) {
     __builtin_cpu_init();
     has_sha = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29) && __builtin_cpu_supports("sse4.1");
     has_wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-    // Zen 4 cuts each of these in two: sixteen messages take a tenth more than by two at a time, and have to be there.
-    if (has_sha && __builtin_cpu_is("znver4")) has_wide = false;
 }
 
 size_t csha256_lanes(void) { return has_wide ? lanes : has_sha ? 2 : 1; }

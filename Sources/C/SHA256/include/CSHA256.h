@@ -4,7 +4,7 @@
 // SHA-256 (FIPS 180-4) of several messages side by side: a message's own rounds wait for each other, and cannot be cut.
 //
 // With AVX-512 sixteen share each instruction, which takes less than half of one after the other by the processor's SHA
-// instructions, but on Zen 4. By those, the rounds of two fill each other's gaps: AMD's start two rounds a cycle, Intel's are nearly busy
+// instructions. By those, the rounds of two fill each other's gaps: AMD's start two rounds a cycle, Intel's are nearly busy
 // with one message.
 
 /// A stretch of a message.
