@@ -84,7 +84,7 @@ let package = Package(
             dependencies: ["Bytes", "CLinux", "CCurl", "CTLS", "CZlib", "CPCRE2"],
             swiftSettings: strict
         ),
-        .target(name: "Bytes", dependencies: ["CCRC32C"], swiftSettings: strict),
+        .target(name: "Bytes", dependencies: ["CBase64", "CCRC32C"], swiftSettings: strict),
 
         // Measured by benchmarks/Spool/run.py.
         .executableTarget(
@@ -148,7 +148,7 @@ let package = Package(
         .target(name: "CCRC32C", path: "Sources/C/CRC32C"),
         .target(name: "CBase64", path: "Sources/C/Base64"),
         .target(name: "CMD5", path: "Sources/C/MD5", exclude: ["kernel.inc"]),
-        .target(name: "CSHA256", path: "Sources/C/SHA256"),
+        .target(name: "CSHA256", dependencies: ["CBase64"], path: "Sources/C/SHA256"),
         .target(name: "CText", path: "Sources/C/Text"),
         .target(name: "CTOML", path: "Sources/C/TOML"),
         .systemLibrary(

@@ -1,3 +1,4 @@
+public import Bytes
 internal import CMD5
 internal import COpenSSL
 internal import CSHA256
@@ -41,6 +42,18 @@ public struct SHA256: ~Copyable {
         unsafe bytes.withUnsafeBytes { unsafe _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
     }
 
+    private mutating func update(_ piece: BodyPiece) {
+        guard piece.isBase64 else { return unsafe update(Span(_unsafeBytes: piece.bytes)) }
+        unsafe withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 16) { room in
+            var offset = 0
+            while offset < piece.count {
+                let size = unsafe piece.write(from: offset, to: room)
+                unsafe update(Span(_unsafeBytes: UnsafeRawBufferPointer(rebasing: room[..<size])))
+                offset += size
+            }
+        }
+    }
+
     public mutating func finish() -> InlineArray<32, UInt8> {
         var sum = InlineArray<32, UInt8>(repeating: 0)
         var out = sum.mutableSpan
@@ -54,23 +67,24 @@ public struct SHA256: ~Copyable {
     private static let leastSideBySide = csha256_least()
 
     /// The sums of messages in pieces, side by side where that takes less.
-    @unsafe
-    public mutating func sums(of messages: [[UnsafeRawBufferPointer]]) -> [InlineArray<32, UInt8>] {
-        guard unsafe messages.count >= Self.leastSideBySide else {
-            return unsafe messages.indices.map { index in
-                unsafe messages[index].forEach { unsafe update(Span(_unsafeBytes: $0)) }
+    public mutating func sums(of messages: [[BodyPiece]]) -> [InlineArray<32, UInt8>] {
+        guard messages.count >= Self.leastSideBySide else {
+            return messages.indices.map { index in
+                for piece in messages[index] { update(piece) }
                 return finish()
             }
         }
-        var sums = [InlineArray<32, UInt8>](repeating: InlineArray(repeating: 0), count: unsafe messages.count)
+        var sums = [InlineArray<32, UInt8>](repeating: InlineArray(repeating: 0), count: messages.count)
         let pieces = unsafe messages.flatMap {
-            unsafe $0.map { unsafe csha256_piece(bytes: $0.baseAddress, count: $0.count) }
+            unsafe $0.map {
+                unsafe csha256_piece(bytes: $0.bytes.baseAddress, count: $0.bytes.count, is_base64: $0.isBase64)
+            }
         }
         unsafe sums.withUnsafeMutableBytes { sums in
             unsafe pieces.withUnsafeBufferPointer { pieces in
                 var first = 0
                 let whole = unsafe messages.indices.map { index in
-                    defer { first += unsafe messages[index].count }
+                    defer { first += messages[index].count }
                     return unsafe csha256_message(
                         pieces: pieces.baseAddress.map { unsafe $0 + first },
                         count: messages[index].count,

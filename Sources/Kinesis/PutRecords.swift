@@ -8,12 +8,13 @@ public enum PutRecords {
         case head(Range<Int>)
         /// The data of the record at this index.
         case data(Int)
+        /// The same in base64.
+        case base64(Int)
     }
 
     /// Writes the body for `records` into `heads` and lists its pieces in `pieces`.
     ///
-    /// CBOR leaves the records' data in place: the body is read from the aggregates as it is sent. JSON needs base64 and
-    /// becomes one piece.
+    /// The records' data stays in place: the body is read from the aggregates as it is sent.
     /// - Returns: bytes of the body.
     public static func write(
         _ records: [SealedAggregate],
@@ -23,7 +24,7 @@ public enum PutRecords {
         pieces: inout [Piece]
     ) -> Int {
         SealedAggregate.writeChecksums(of: records)
-        heads.clear(keeping: 4 << 20)
+        heads.clear(keeping: 256 << 10)
         pieces.removeAll(keepingCapacity: true)
         return switch format {
         case .cbor: writeCBOR(records, stream, &heads, &pieces)
@@ -74,8 +75,7 @@ public enum PutRecords {
         _ heads: inout ByteWriter,
         _ pieces: inout [Piece]
     ) -> Int {
-        // Grown by doubling, it would be twice as large as a long record in base64.
-        heads.reserve(records.reduce(1024) { $0 + Base64.size(of: $1.dataCount) + 6 * $1.key.partitionKey.count + 128 })
+        var (start, total) = (0, 0)
         heads.append("{")
         JSONWriter.text(stream.member, to: &heads)
         heads.append(":")
@@ -90,12 +90,15 @@ public enum PutRecords {
                 heads.append("\"")
             }
             heads.append(",\"Data\":\"")
-            record.withData { Base64.encode($0, to: &heads) }
+            pieces.append(.head(start..<heads.count))
+            pieces.append(.base64(index))
+            total += heads.count - start + Base64.size(of: record.dataCount)
+            start = heads.count
             heads.append("\"}")
         }
         heads.append("]}")
-        pieces.append(.head(0..<heads.count))
-        return heads.count
+        pieces.append(.head(start..<heads.count))
+        return total + heads.count - start
     }
 
     /// What became of one record of a call.

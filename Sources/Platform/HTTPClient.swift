@@ -176,7 +176,7 @@ public final class Transfer {
     private let timeout: (usual: Int, bytes: Int)
     private var currentTimeout: Int
 
-    private var pieces: [UnsafeRawBufferPointer] = unsafe []
+    private var pieces: [BodyPiece] = []
     private var bodySize = 0
     private var piece = 0
     private var offset = 0
@@ -259,16 +259,14 @@ public final class Transfer {
     /// Adds a piece of the body.
     ///
     /// Its memory must stay until the transfer is finished.
-    @unsafe
-    public func addBody(_ bytes: UnsafeRawBufferPointer) {
-        guard bytes.count > 0 else { return }
-        unsafe pieces.append(bytes)
-        bodySize += bytes.count
+    public func addBody(_ piece: BodyPiece) {
+        guard piece.count > 0 else { return }
+        pieces.append(piece)
+        bodySize += piece.count
     }
 
     /// The body as it was added, piece by piece.
-    @unsafe
-    public var body: [UnsafeRawBufferPointer] { unsafe pieces }
+    public var body: [BodyPiece] { pieces }
 
     /// The value of the answer's header `name`, whatever its case.
     public func header(_ name: String) -> String? {
@@ -306,10 +304,10 @@ public final class Transfer {
     fileprivate func recycle() {
         unsafe curl_slist_free_all(headers)
         unsafe headers = nil
-        unsafe pieces.removeAll(keepingCapacity: true)
+        pieces.removeAll(keepingCapacity: true)
         (bodySize, piece, offset) = (0, 0, 0)
         answer.clear(keeping: 64 << 10)
-        heads.clear(keeping: 4 << 20)
+        heads.clear(keeping: 256 << 10)
         answerHeaders.removeAll(keepingCapacity: true)
     }
 
@@ -360,10 +358,9 @@ public final class Transfer {
 
     private func supply(_ room: UnsafeMutableRawBufferPointer) -> Int {
         var used = 0
-        while unsafe piece < pieces.count, used < room.count {
-            let from = unsafe pieces[piece]
-            let count = min(from.count - offset, room.count - used)
-            unsafe (room.baseAddress! + used).copyMemory(from: from.baseAddress! + offset, byteCount: count)
+        while piece < pieces.count, used < room.count {
+            let from = pieces[piece]
+            let count = unsafe from.write(from: offset, to: UnsafeMutableRawBufferPointer(rebasing: room[used...]))
             used += count
             offset += count
             if offset == from.count { (piece, offset) = (piece + 1, 0) }
@@ -376,8 +373,8 @@ public final class Transfer {
         guard origin == SEEK_SET else { return CURL_SEEKFUNC_CANTSEEK }
         if piece > 0 || offset > 0 { wasRepeated = true }
         (piece, offset) = (0, position)
-        while unsafe piece < pieces.count, unsafe offset >= pieces[piece].count {
-            unsafe offset -= pieces[piece].count
+        while piece < pieces.count, offset >= pieces[piece].count {
+            offset -= pieces[piece].count
             piece += 1
         }
         return CURL_SEEKFUNC_OK

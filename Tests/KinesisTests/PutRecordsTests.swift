@@ -73,6 +73,10 @@ import Testing
                 switch piece {
                 case .head(let range): body += heads.array[range]
                 case .data(let index): body += records[index].array
+                case .base64(let index):
+                    var text = ByteWriter()
+                    records[index].withData { Base64.encode($0, to: &text) }
+                    body += text.array
                 }
             }
             #expect(body.count == size, random.note)

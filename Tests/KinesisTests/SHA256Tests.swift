@@ -1,3 +1,4 @@
+import Bytes
 import Kinesis
 import Seeded
 import Testing
@@ -11,9 +12,14 @@ import Testing
         }
     }
 
-    private func alone(_ pieces: [Range<Int>], of bytes: [UInt8]) -> String {
+    private func alone(_ pieces: [Range<Int>], of bytes: [UInt8], _ isBase64: (Range<Int>) -> Bool) -> String {
         var sha = SHA256()
-        for piece in pieces { sha.update(bytes.span.extracting(piece)) }
+        for piece in pieces {
+            var text = ByteWriter()
+            if isBase64(piece) { Base64.encode(bytes.span.extracting(piece), to: &text) }
+            let part = isBase64(piece) ? text.array : Array(bytes[piece])
+            sha.update(part.span)
+        }
         return hexadecimalText(sha.finish().span)
     }
 
@@ -31,12 +37,21 @@ import Testing
             let messages = (0..<count).map { _ in
                 message(of: bytes, longest: longest ?? 1 + random.below(3_000), &random)
             }
+            // None, all, or some of the pieces in base64.
+            let share = random.below(3)
+            func isBase64(_ piece: Range<Int>) -> Bool { share == 2 ? piece.lowerBound % 2 == 0 : share == 1 }
             let sums = unsafe bytes.withUnsafeBytes { bytes in
-                unsafe sha.sums(
-                    of: messages.map { unsafe $0.map { unsafe UnsafeRawBufferPointer(rebasing: bytes[$0]) } }
+                sha.sums(
+                    of: messages.map {
+                        $0.map {
+                            let piece = unsafe UnsafeRawBufferPointer(rebasing: bytes[$0])
+                            return unsafe isBase64($0) ? BodyPiece(base64Of: piece) : BodyPiece(piece)
+                        }
+                    }
                 )
             }
-            #expect(sums.map { hexadecimalText($0.span) } == messages.map { alone($0, of: bytes) }, random.note)
+            let wanted = messages.map { alone($0, of: bytes, isBase64) }
+            #expect(sums.map { hexadecimalText($0.span) } == wanted, random.note)
         }
     }
 

@@ -17,7 +17,10 @@ private final class Piece {
 
     deinit { unsafe memory.deallocate() }
 
-    func add(to transfer: Transfer) { unsafe transfer.addBody(UnsafeRawBufferPointer(memory)) }
+    func add(to transfer: Transfer, isBase64: Bool = false) {
+        let bytes = unsafe UnsafeRawBufferPointer(memory)
+        transfer.addBody(unsafe isBase64 ? BodyPiece(base64Of: bytes) : BodyPiece(bytes))
+    }
 }
 
 @Suite(.serialized) struct HTTPClientTests {
@@ -30,16 +33,19 @@ private final class Piece {
     }
 
     /// Starts a call with each body, and waits until all have ended, bounded.
-    static func call(_ client: HTTPClient, _ bodies: [[[UInt8]]], within limit: Duration = .seconds(20)) throws
-        -> [Answer]
-    {
+    static func call(
+        _ client: HTTPClient,
+        _ bodies: [[[UInt8]]],
+        isBase64: Bool = false,
+        within limit: Duration = .seconds(20)
+    ) throws -> [Answer] {
         let bell = try Doorbell()
         let pieces = bodies.map { $0.map(Piece.init) }
         defer { withExtendedLifetime(pieces) {} }
         for (index, body) in pieces.enumerated() {
             let transfer = client.transfer()
             transfer.addHeader("X-Number", "\(index)")
-            for piece in body { piece.add(to: transfer) }
+            for piece in body { piece.add(to: transfer, isBase64: isBase64) }
             client.start(transfer, token: index)
         }
         var answers: [Answer] = []
@@ -150,7 +156,8 @@ private final class Piece {
         #expect(try Self.call(HTTPClient(options), [[[1]]]).first?.body.count == 100_001)
     }
 
-    @Test func `a kept connection that has died is replaced, and the whole body sent again`() throws {
+    @Test(arguments: [false, true])
+    func `a kept connection that has died is replaced, and the whole body sent again`(isBase64: Bool) throws {
         let server = try TestServer { connection in
             guard connection.receive() != nil else { return }
             connection.answer("first")
@@ -160,11 +167,12 @@ private final class Piece {
         defer { server.stop() }
         let client = HTTPClient(.init(url: server.url))
         let body: [[UInt8]] = [[1, 2], [UInt8](repeating: 3, count: 200_000), [4]]
-        #expect(try Self.call(client, [body]).first?.body == "first")
-        let second = try #require(try Self.call(client, [body]).first)
+        #expect(try Self.call(client, [body], isBase64: isBase64).first?.body == "first")
+        let second = try #require(try Self.call(client, [body], isBase64: isBase64).first)
         #expect(second.body == "first", "\(second)")
         #expect(server.accepted == 2)
-        #expect(server.requests.last?.body == Array(body.joined()))
+        let wanted = isBase64 ? body.flatMap { [UInt8](Data($0).base64EncodedData()) } : Array(body.joined())
+        #expect(server.requests.last?.body == wanted)
     }
 
     @Test func `calls that are broken off leave a client that works`() throws {

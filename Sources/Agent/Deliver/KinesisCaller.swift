@@ -170,7 +170,7 @@ public final class KinesisCaller {
         case .control(_, let parameters):
             transfer.heads.clear(keeping: 64 << 10)
             call.format.write(parameters, to: &transfer.heads)
-            unsafe transfer.addBody(transfer.heads.bytes)
+            transfer.addBody(unsafe BodyPiece(transfer.heads.bytes))
         }
         nextNumber += 1
         calls[nextNumber] = call
@@ -190,7 +190,7 @@ public final class KinesisCaller {
     /// Starts the calls whose bodies have waited for others.
     private func startUnhashed() {
         guard !unhashed.isEmpty else { return }
-        let sums = unsafe sha.sums(of: unhashed.map { unsafe $0.transfer.body })
+        let sums = sha.sums(of: unhashed.map(\.transfer.body))
         for (prepared, sum) in zip(unhashed, sums) { start(prepared, bodyHash: hexadecimalText(sum.span)) }
         unhashed.removeAll(keepingCapacity: true)
         bytesUnhashed = 0
@@ -223,15 +223,15 @@ public final class KinesisCaller {
     private func addBody(_ records: [SealedAggregate], to transfer: Transfer) -> Int {
         var size = 0
         for piece in pieces {
-            switch piece {
-            case .head(let range):
-                size += range.count
-                unsafe transfer.addBody(UnsafeRawBufferPointer(rebasing: transfer.heads.bytes[range]))
-            case .data(let index):
-                size += records[index].size
-                // The call keeps the aggregate until the transfer is finished.
-                unsafe transfer.addBody(records[index].unsafeData)
-            }
+            // The call keeps the aggregates until the transfer is finished.
+            let piece =
+                switch piece {
+                case .head(let range): unsafe BodyPiece(.init(rebasing: transfer.heads.bytes[range]))
+                case .data(let index): unsafe BodyPiece(records[index].unsafeData)
+                case .base64(let index): unsafe BodyPiece(base64Of: records[index].unsafeData)
+                }
+            size += piece.count
+            transfer.addBody(piece)
         }
         return size
     }

@@ -77,7 +77,7 @@ struct CredentialServer {
         for (name, value) in headers { transfer.addHeader(name, value) }
         transfer.heads.clear(keeping: 64 << 10)
         transfer.heads.append(text: body)
-        unsafe transfer.addBody(transfer.heads.bytes)
+        transfer.addBody(unsafe BodyPiece(transfer.heads.bytes))
         client.start(transfer, token: 0)
         var result: Result<Answer, Silence>?
         while result == nil, !patience.isOver() {

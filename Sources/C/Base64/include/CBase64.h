@@ -1,7 +1,15 @@
 #pragma once
 #include <stddef.h>
 
-/// Writes `count` bytes in base64 with padding (RFC 4648), (count + 2) / 3 * 4 characters, with AVX2 where there is some.
+/// Ways to encode, each faster than the one before it.
+enum cbase64_way { cbase64_portable, cbase64_avx2, cbase64_avx512 };
+
+/// The fastest that this machine has.
+enum cbase64_way cbase64_best(void);
+
+/// Writes `count` bytes in base64 with padding (RFC 4648), (count + 2) / 3 * 4 characters, in the fastest way.
 void cbase64_encode(const void *bytes, size_t count, void *out);
-/// The same without.
-void cbase64_encode_portable(const void *bytes, size_t count, void *out);
+/// Writes `size` of those characters, from the one at `offset` on, in a way that the machine must have.
+void cbase64_encode_part(
+    enum cbase64_way way, const void *bytes, size_t count, size_t offset, void *out, size_t size
+);

@@ -1,4 +1,5 @@
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
 // SHA-256 (FIPS 180-4) of several messages side by side: a message's own rounds wait for each other, and cannot be cut.
@@ -7,10 +8,11 @@
 // instructions. By those, the rounds of two fill each other's gaps: AMD's start two rounds a cycle, Intel's are nearly busy
 // with one message.
 
-/// A stretch of a message.
+/// A stretch of a message: bytes as they lie in memory, or in base64, which is made a few KiB at a time.
 struct csha256_piece {
     const void *bytes;
     size_t count;
+    bool is_base64;
 };
 
 /// A message in pieces, one behind the other.
