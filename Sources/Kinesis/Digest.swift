@@ -63,11 +63,15 @@ public struct SHA256: ~Copyable {
     }
 
     /// How many messages this machine hashes best side by side, which takes less than one after the other.
-    public static let lanes = csha256_lanes()
+    public static let lanes = csha256_best()
+    /// How many it can.
+    public static let mostLanes = csha256_most()
     private static let leastSideBySide = csha256_least()
 
     /// The sums of messages in pieces, side by side where that takes less.
-    public mutating func sums(of messages: [[BodyPiece]]) -> [InlineArray<32, UInt8>] {
+    ///
+    /// - Parameter lanes: how many side by side: `Self.lanes` or `mostLanes`.
+    public mutating func sums(of messages: [[BodyPiece]], lanes: Int = Self.lanes) -> [InlineArray<32, UInt8>] {
         guard messages.count >= Self.leastSideBySide else {
             return messages.indices.map { index in
                 for piece in messages[index] { update(piece) }
@@ -91,7 +95,7 @@ public struct SHA256: ~Copyable {
                         sum: sums.baseAddress! + index * 32
                     )
                 }
-                unsafe csha256_sums(whole, whole.count)
+                unsafe csha256_sums(whole, whole.count, lanes)
             }
         }
         return sums

@@ -23,9 +23,11 @@ import Testing
         return hexadecimalText(sha.finish().span)
     }
 
-    @Test(.timeLimit(.minutes(1)))
+    @Test(.timeLimit(.minutes(1)), arguments: Set([SHA256.lanes, SHA256.mostLanes]))
     func
-        `messages side by side have the sums that each has alone, however many they are and however they lie in memory`()
+        `messages side by side have the sums that each has alone, however many they are and however they lie in memory`(
+            lanes: Int
+        )
     {
         var random = Random()
         let bytes = random.bytes(200_000)
@@ -47,7 +49,8 @@ import Testing
                             let piece = unsafe UnsafeRawBufferPointer(rebasing: bytes[$0])
                             return unsafe isBase64($0) ? BodyPiece(base64Of: piece) : BodyPiece(piece)
                         }
-                    }
+                    },
+                    lanes: lanes
                 )
             }
             let wanted = messages.map { alone($0, of: bytes, isBase64) }

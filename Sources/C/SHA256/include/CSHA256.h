@@ -23,8 +23,10 @@ struct csha256_message {
     void *sum;
 };
 
-/// How many messages this machine hashes best side by side: 16, 2 or 1.
-size_t csha256_lanes(void);
+/// How many messages this machine can hash side by side: 16, 2 or 1.
+size_t csha256_most(void);
+/// How many it hashes best.
+size_t csha256_best(void);
 
 /// More messages than there are: a count that Swift's Int holds, too.
 enum { csha256_never = 0x7fffffff };
@@ -33,5 +35,6 @@ enum { csha256_never = 0x7fffffff };
 /// must not be called.
 size_t csha256_least(void);
 
-/// Writes the sum of each message, of whatever lengths; there must be no fewer than `csha256_least`.
-void csha256_sums(const struct csha256_message *messages, size_t count);
+/// Writes the sum of each message, of whatever lengths, `most` side by side: one of the two numbers above. There must be no
+/// fewer messages than `csha256_least`.
+void csha256_sums(const struct csha256_message *messages, size_t count, size_t most);
