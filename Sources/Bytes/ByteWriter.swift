@@ -4,7 +4,11 @@
 @safe
 public struct ByteWriter: ~Copyable {
     @usableFromInline var memory: UnsafeMutableRawBufferPointer
-    public private(set) var count = 0
+    public internal(set) var count: Int {
+        @inlinable get { used }
+        @usableFromInline set { used = newValue }
+    }
+    @usableFromInline var used = 0
 
     /// - Parameter capacity: bytes to hold at first; 0: no memory before something is appended.
     public init(capacity: Int = 256) {
@@ -59,9 +63,10 @@ public struct ByteWriter: ~Copyable {
     }
 
     /// Lends room for up to `most` bytes to `fill`, which says how many it used.
+    @inlinable @inline(__always)
     public mutating func append(upTo most: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) {
         reserve(most)
-        let used = unsafe fill(.init(rebasing: memory[count..<count + most]))
+        let used = unsafe fill(.init(start: memory.baseAddress! + count, count: most))
         precondition((0...most).contains(used))
         count += used
     }
@@ -84,8 +89,13 @@ public struct ByteWriter: ~Copyable {
     public var array: [UInt8] { unsafe Array(bytes) }
 
     /// Makes room for `more` bytes at once, where their number is known.
+    @inlinable @inline(__always)
     public mutating func reserve(_ more: Int) {
-        guard unsafe count + more > memory.count else { return }
+        if unsafe count + more > memory.count { grow(by: more) }
+    }
+
+    @usableFromInline
+    mutating func grow(by more: Int) {
         let larger = unsafe UnsafeMutableRawBufferPointer.allocate(
             byteCount: max(count + more, memory.count * 2, 64),
             alignment: 16

@@ -17,7 +17,7 @@ public struct AggregateWriter: ~Copyable {
     static let checksumSize = 16
 
     /// Bytes of a sealed aggregate at most; only a record that is larger by itself passes it.
-    public var maxSize: Int
+    public var maxSize: Int { didSet { end = 0 } }
     /// Records of an aggregate at most; 0: as many as fit.
     public let maxRecords: Int
 
@@ -33,6 +33,8 @@ public struct AggregateWriter: ~Copyable {
     private var memory: PooledBytes
     private let pool: BufferPool
     private var used = leastHeadroom
+    /// Up to where records may go without another look at what limits them; 0: that is not known.
+    private var end = 0
     /// Bytes kept free in front of the records for the magic and the key tables.
     private var headroom = leastHeadroom
     /// Bytes that both key tables take in front of the records.
@@ -119,16 +121,34 @@ public struct AggregateWriter: ~Copyable {
         from run: Run,
         receipt: Instant
     ) -> Int? {
-        let isFirst = isEmpty
-        let place = Place(
-            partition: partitionKeys.index(of: partitionKey, tableHash),
-            partitionHash: tableHash,
-            explicit: nil,
-            explicitHash: 0,
-            hasExplicit: false
-        )
-        guard let index = append(record, partitionKey, Span(), place, hash, run, receipt) else { return nil }
-        if isFirst { firstKey = RecordKey(copying: partitionKey, hash: hash) }
+        let known = partitionKeys.index(of: partitionKey, tableHash)
+        if let known { return append(record, underKnown: known, from: run) ? known : nil }
+        let index = partitionKeys.count
+        let keyCost = KeyTable.cost(of: partitionKey.count)
+        let frame = RecordFrame(index, nil)
+        let length = frame.length(of: record.count)
+        let next = used &+ keyCost &+ RecordFrame.size(ofLength: length)
+        guard next <= end, hasRoomForKey, !isEmpty else {
+            let isFirst = isEmpty
+            let place = Place(
+                partition: nil,
+                partitionHash: tableHash,
+                explicit: nil,
+                explicitHash: 0,
+                hasExplicit: false
+            )
+            guard append(record, partitionKey, Span(), place, hash, run, receipt) != nil else { return nil }
+            if isFirst { firstKey = RecordKey(copying: partitionKey, hash: hash) }
+            findEnd()
+            return index
+        }
+        include(hash)
+        _ = partitionKeys.add(partitionKey, tableHash)
+        tablesSize += keyCost
+        end -= keyCost
+        putNext(record, frame, length)
+        _ = runs.add(run)
+        updateCharge()
         return index
     }
 
@@ -136,12 +156,25 @@ public struct AggregateWriter: ~Copyable {
     @inline(__always)
     mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
         let frame = RecordFrame(index, nil)
-        let cost = frame.size(of: record.count)
-        guard size + cost <= maxSize, hasRoomForRecord else { return false }
-        reserve(cost)
-        unsafe record.withUnsafeBytes { unsafe put($0, frame) }
+        let length = frame.length(of: record.count)
+        let cost = RecordFrame.size(ofLength: length)
+        if used &+ cost > end, !makeRoom(cost) { return false }
+        putNext(record, frame, length)
         if runs.add(run) { updateCharge() }
         return true
+    }
+
+    /// Looks at all that limits the aggregate; false if it has no room for so many bytes of a record.
+    private mutating func makeRoom(_ count: Int) -> Bool {
+        guard size + count <= maxSize, hasRoomForRecord else { return false }
+        reserve(count)
+        findEnd()
+        return true
+    }
+
+    private mutating func findEnd() {
+        // Where records are counted, each is looked at.
+        end = maxRecords == 0 ? min(used + maxSize - size, memory.capacity - Self.tailroom) : 0
     }
 
     /// Has the memory brought that appending a record of `count` bytes will write.
@@ -312,7 +345,7 @@ public struct AggregateWriter: ~Copyable {
         usualSize = min(used + Self.tailroom, maxSize + maxSize / 8 + 512)
         // Of about as many keys: else all its records were moved for the tables, once they are known.
         headroom = max(Self.leastHeadroom, min(Self.magic.count + tablesSize + tablesSize / 8, maxSize / 2))
-        (recordCount, userBytes, firstReceipt, used) = (0, 0, nil, headroom)
+        (recordCount, userBytes, firstReceipt, used, end) = (0, 0, nil, headroom, 0)
         (serial, tablesSize) = (serial + 1, 0)
         partitionKeys.removeAll(keepingMemory: keepsTables)
         explicitHashKeys.removeAll(keepingMemory: keepsTables)
@@ -407,19 +440,25 @@ extension AggregateWriter {
         hashes = hash...hash
     }
 
+    @inline(__always)
+    private mutating func include(_ hash: HashKey) {
+        if !hashes.contains(hash) { hashes = min(hashes.lowerBound, hash)...max(hashes.upperBound, hash) }
+    }
+
     private mutating func add(
         _ partitionKey: Span<UInt8>,
         _ explicitHashKey: Span<UInt8>,
         _ hash: HashKey,
         _ place: inout Place
     ) {
-        if !hashes.contains(hash) { hashes = min(hashes.lowerBound, hash)...max(hashes.upperBound, hash) }
+        include(hash)
         guard !place.isKnown else { return }
         if place.partition == nil { place.partition = partitionKeys.add(partitionKey, place.partitionHash) }
         if place.hasExplicit, place.explicit == nil {
             place.explicit = explicitHashKeys.add(explicitHashKey, place.explicitHash)
         }
         tablesSize = partitionKeys.encoded.count + explicitHashKeys.encoded.count
+        end = 0
         updateCharge()
     }
 
@@ -453,6 +492,16 @@ extension AggregateWriter {
         used = payload + record.count
         recordCount += 1
         userBytes += record.count
+    }
+
+    /// The same for a record that is not the first, with room for it.
+    @inline(__always)
+    private mutating func putNext(_ record: Span<UInt8>, _ frame: RecordFrame, _ length: Int) {
+        let base = unsafe memory.base
+        let payload = unsafe record.withUnsafeBytes { unsafe frame.write($0, length: length, at: base + used) - base }
+        used = payload &+ record.count
+        recordCount &+= 1
+        userBytes &+= record.count
     }
 
     /// Takes records until the block ends, one is longer than `longest`, or the aggregate is full, which it returns as

@@ -258,26 +258,36 @@ public struct Aggregator: ~Copyable {
         _ batcher: inout Batcher
     ) {
         batch.place(by: map)
+        // Shards are the map's, and records were cut out of this block: neither is looked at again.
         for index in 0..<batch.count {
             let entry = unsafe batch.entries + index
             let shard = unsafe entry.pointee.shard
-            let isKnown = batch.index(of: index, in: writers[shard].serial) != nil
-            unsafe writers[shard].prefetch(entry.pointee.data.count, isKnown ? nil : entry.pointee.tableHash)
+            let isKnown = unsafe batch.findIndex(of: index, in: writers[unchecked: shard].serial)
+            unsafe writers[unchecked: shard].prefetch(
+                entry.pointee.data.upperBound &- entry.pointee.data.lowerBound,
+                isKnown ? nil : entry.pointee.tableHash
+            )
+        }
+        var known = (records: 0, bytes: 0)
+        defer {
+            records += known.records
+            bytes += known.bytes
         }
         for index in 0..<batch.count {
             let entry = unsafe batch.entries + index
             let (shard, run) = unsafe (entry.pointee.shard, entry.pointee.run)
-            let record = unsafe block.extracting(entry.pointee.data)
+            let record = unsafe block.extracting(unchecked: entry.pointee.data)
             guard unsafe entry.pointee.hasKey, record.count <= limits.record else {
                 let key = unsafe entry.pointee.hasKey ? batch.recordKey(of: index) : drawnKey()
                 take(record: record, under: key, from: run, receipt: receipt, into: &batcher)
                 continue
             }
-            if let known = batch.index(of: index, in: writers[shard].serial),
-                writers[shard].append(record, underKnown: known, from: run)
+            // That aggregate may be sealed by now.
+            let place = unsafe entry.pointee.index
+            if place >= 0, unsafe entry.pointee.serial == writers[unchecked: shard].serial,
+                unsafe writers[unchecked: shard].append(record, underKnown: place, from: run)
             {
-                records += 1
-                bytes += record.count
+                known = (known.records &+ 1, known.bytes &+ record.count)
                 continue
             }
             if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
@@ -294,7 +304,7 @@ public struct Aggregator: ~Copyable {
     private mutating func append(_ record: Span<UInt8>, _ place: Int, _ receipt: Instant) -> Bool {
         let entry = unsafe batch.entries + place
         let shard = unsafe entry.pointee.shard
-        let index = unsafe writers[shard].append(
+        let index = unsafe writers[unchecked: shard].append(
             record,
             under: Span(_unsafeBytes: batch.key(of: place)),
             entry.pointee.tableHash,

@@ -27,8 +27,12 @@ struct KeyBatch: ~Copyable {
         /// The key's, by MD5, and the shard that takes it.
         var hash = HashKey.lowest
         var shard = 0
-        /// Where the memory had the key, until that changes; -1: nowhere.
+        /// Where the memory may have the key.
+        fileprivate var matches: UInt32 = 0
+        /// Where the memory had the key when the batch was placed; -1: nowhere.
         fileprivate var remembered = -1
+        /// The key's index in the aggregate with this serial number; -1: not known.
+        var (index, serial) = (-1, 0 as UInt64)
 
         var hasKey: Bool { !key.isEmpty }
     }
@@ -40,8 +44,6 @@ struct KeyBatch: ~Copyable {
     /// Keys that do not lie in the block as they are.
     private var decoded = ByteWriter(capacity: 0)
     private var memory = KeyMemory()
-    /// `memory.changes` when these records were placed.
-    private var changes: UInt64 = 0
     /// Those whose keys the memory does not have: the short ones from the first place on, the others from the last one back.
     private let unknown: UnsafeMutablePointer<Int>
     /// For the short ones, as MD5 takes them.
@@ -86,34 +88,42 @@ struct KeyBatch: ~Copyable {
     ///   - key: where its partition key lies there; empty if it has none.
     @inline(__always)
     mutating func add(_ data: Range<Int>, from run: Run, key: Range<Int>) {
-        add(data, run, key, isDecoded: false)
+        unsafe add(data, run, key, in: block, isDecoded: false)
     }
 
     /// Adds a record whose partition key a field names.
     @inline(__always)
     mutating func add(_ data: Range<Int>, from run: Run, keyOf fieldKeys: borrowing FieldKeys, in record: Span<UInt8>) {
         switch fieldKeys.find(in: record) {
-        case nil: add(data, run, 0..<0, isDecoded: false)
+        case nil: unsafe add(data, run, 0..<0, in: block, isDecoded: false)
         case .plain(let range):
-            add(data, run, data.lowerBound + range.lowerBound..<data.lowerBound + range.upperBound, isDecoded: false)
+            let key = data.lowerBound + range.lowerBound..<data.lowerBound + range.upperBound
+            unsafe add(data, run, key, in: block, isDecoded: false)
         case .escaped(let offset):
             let start = decoded.count
             // It need not be one: then nothing is added.
             _ = JSONPointer.decode(record, from: offset, into: &decoded, most: FieldKeys.most)
-            add(data, run, start..<decoded.count, isDecoded: true)
+            unsafe add(data, run, start..<decoded.count, in: decoded.bytes, isDecoded: true)
         }
     }
 
     @inline(__always)
-    private mutating func add(_ data: Range<Int>, _ run: Run, _ key: Range<Int>, isDecoded: Bool) {
+    @unsafe
+    private mutating func add(
+        _ data: Range<Int>,
+        _ run: Run,
+        _ key: Range<Int>,
+        in bytes: UnsafeRawBufferPointer,
+        isDecoded: Bool
+    ) {
         precondition(count < Self.most)
         let entry = unsafe entries + count
         unsafe (entry.pointee.data, entry.pointee.run) = (data, run)
         unsafe (entry.pointee.key, entry.pointee.isDecoded) = (key, isDecoded)
         count += 1
         guard !key.isEmpty else { return }
-        let bytes = unsafe self.key(of: count - 1)
-        let readable = unsafe isDecoded ? bytes.count : block.count - key.lowerBound
+        let readable = bytes.count - key.lowerBound
+        let bytes = unsafe UnsafeRawBufferPointer(rebasing: bytes[key])
         let short = unsafe ShortKey(bytes, readable: readable)
         unsafe entry.pointee.short = short
         // Readers would decode another text to something else, hash that, and find the record in the wrong shard.
@@ -126,16 +136,21 @@ struct KeyBatch: ~Copyable {
 
     /// Finds the shards of all records that have a key.
     mutating func place(by map: ShardMap) {
-        for index in 0..<count { unsafe memory.prefetch(entries[index].tableHash) }
-        changes = memory.changes
-        var (shortCount, longCount) = (0, 0)
+        let looks = memory.isWorthALook()
+        if looks {
+            for index in 0..<count { unsafe entries[index].matches = memory.prefetch(entries[index].tableHash) }
+        }
+        var (shortCount, longCount, knownCount) = (0, 0, 0)
         for index in 0..<count {
             let entry = unsafe entries + index
             unsafe entry.pointee.remembered = -1
             guard unsafe entry.pointee.hasKey else { continue }
             if let short = unsafe entry.pointee.short {
-                if let known = unsafe memory.place(of: short, entry.pointee.tableHash) {
+                if looks,
+                    let known = unsafe memory.place(of: short, entry.pointee.tableHash, among: entry.pointee.matches)
+                {
                     unsafe (entry.pointee.hash, entry.pointee.shard, entry.pointee.remembered) = known
+                    knownCount &+= 1
                     continue
                 }
                 unsafe unknown[shortCount] = index
@@ -152,6 +167,8 @@ struct KeyBatch: ~Copyable {
                 )
             }
         }
+        if looks { memory.note(known: knownCount, of: knownCount + shortCount) }
+        guard shortCount + longCount > 0 else { return }
         unsafe cmd5_block_sums(blocks, shortCount, sums, lanes)
         unsafe cmd5_sums(messages + (Self.most - longCount), longCount, lanes)
         for place in 0..<shortCount { setHash(place, map) }
@@ -166,26 +183,29 @@ struct KeyBatch: ~Copyable {
         unsafe (entry.pointee.hash, entry.pointee.shard) = (hash, map.index(of: hash))
     }
 
-    /// The index of a record's key in the aggregate with this serial number, if the key was there lately.
+    /// Looks up the index of a record's key in the aggregate with this serial number: for all records, once they are placed
+    /// and before the first is appended.
+    ///
+    /// - Returns: whether the key was there lately.
     @inline(__always)
-    func index(of record: Int, in serial: UInt64) -> Int? {
-        var entry = unsafe entries[record].remembered
-        guard entry >= 0 else { return nil }
-        if changes != memory.changes {
-            guard let now = unsafe memory.find(entries[record].short!, entries[record].tableHash) else { return nil }
-            entry = now
-        }
-        return memory.index(at: entry, in: serial)
+    func findIndex(of record: Int, in serial: UInt64) -> Bool {
+        let entry = unsafe entries + record
+        let remembered = unsafe entry.pointee.remembered
+        let index = remembered < 0 ? -1 : memory.index(at: remembered, in: serial)
+        unsafe (entry.pointee.index, entry.pointee.serial) = (index, serial)
+        return index >= 0
     }
 
     /// Remembers the index that a record's key has in the aggregate with this serial number.
+    @inline(__always)
     mutating func setIndex(of record: Int, in serial: UInt64, to index: Int) {
         let entry = unsafe entries + record
-        guard let short = unsafe entry.pointee.short else { return }
+        let isKnown = unsafe entry.pointee.remembered >= 0
+        // Where most keys are seen once, writing them down costs more than it saves.
+        guard isKnown || memory.isWorthRemembering(), let short = unsafe entry.pointee.short else { return }
         unsafe memory.remember(
             short,
             entry.pointee.tableHash,
-            isKnown: entry.pointee.remembered >= 0,
             at: entry.pointee.hash,
             shard: entry.pointee.shard,
             index: index,

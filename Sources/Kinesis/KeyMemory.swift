@@ -18,14 +18,17 @@ struct ShortKey {
     @unsafe
     init?(_ bytes: UnsafeRawBufferPointer, readable: Int) {
         guard bytes.count <= Self.longest, let base = bytes.baseAddress else { return nil }
-        var words: Words = (0, 0, 0, 0, 0)
-        if readable >= Self.size {
-            unsafe words = ctext_first_of_forty(base, bytes.count).words
-        } else {
-            unsafe withUnsafeMutableBytes(of: &words) { unsafe $0.copyMemory(from: bytes) }
-        }
-        words.4 |= UInt64(bytes.count) << 56
+        var words = unsafe readable >= Self.size ? ctext_first_of_forty(base, bytes.count).words : Self.copied(bytes)
+        words.4 |= UInt64(truncatingIfNeeded: bytes.count) << 56
         self.words = words
+    }
+
+    /// The same where no forty bytes may be read.
+    @inline(never)
+    private static func copied(_ bytes: UnsafeRawBufferPointer) -> Words {
+        var words: Words = (0, 0, 0, 0, 0)
+        unsafe withUnsafeMutableBytes(of: &words) { unsafe $0.copyMemory(from: bytes) }
+        return words
     }
 
     /// Bytes of the key.
@@ -64,128 +67,150 @@ struct ShortKey {
         )
         return differ.0 | differ.1 | differ.2 | differ.3 | differ.4 == 0
     }
-
-    /// No key's.
-    fileprivate init() { words = (0, 0, 0, 0, 0) }
 }
 
 /// The partition keys of the last records and where each leads, so that a device's next record costs neither MD5 nor a look
 /// into its aggregate's table of keys.
 ///
-/// What it says is what MD5, the shard map and the table would say again. Holds 4,096 keys in 288 KiB, from the first key on.
+/// What it says is what MD5, the shard map and the table would say again. Holds 4,096 keys in 292 KiB, touched as keys come.
+/// A key can be in sixteen places, of which a look takes one: a byte of each key's hash tells it from most others.
 @safe
 struct KeyMemory: ~Copyable {
     /// A line of the cache.
     private struct Entry {
-        var hash: UInt128 = 0
-        var key = ShortKey()
-        var shard: UInt32 = 0
+        var hash: UInt128
+        var key: ShortKey
+        var shard: UInt32
     }
 
-    private static let sets = 2048
-    /// Entries of a set: where a key can be.
-    private static let ways = 2
+    private static let sets = 256
+    /// Entries of a set, in which a key can be: as many as a vector has bytes.
+    private static let ways = 16
 
-    private var entries: UnsafeMutablePointer<Entry>?
+    /// A byte of the hash of each entry's key; 0: there is none, and the entry is no memory yet.
+    private let tags: UnsafeMutablePointer<SIMD16<UInt8>>
+    private let entries: UnsafeMutablePointer<Entry>
     /// For each entry: the serial number of an aggregate, and its key's index there.
-    private var places: UnsafeMutablePointer<UInt64>?
+    private let places: UnsafeMutablePointer<UInt64>
     private static let indexBits: UInt64 = 16
 
     /// How much oftener keys were known than not, of the last some thousand; below zero, hardly any is.
     private var luck = mostLuck
     private static let mostLuck = 4096
     private var turn: UInt8 = 0
-    /// How often keys came in or moved.
-    private(set) var changes: UInt64 = 0
+    private var looks: UInt8 = 0
+    private var chance: UInt64 = 1
 
-    init() {}
-
-    deinit {
-        unsafe entries?.deallocate()
-        unsafe places?.deallocate()
+    init() {
+        let count = Self.sets * Self.ways
+        let room = UnsafeMutableRawPointer.allocate(byteCount: count * MemoryLayout<Entry>.stride, alignment: 64)
+        unsafe entries = room.bindMemory(to: Entry.self, capacity: count)
+        unsafe places = .allocate(capacity: count)
+        unsafe tags = .allocate(capacity: Self.sets)
+        unsafe tags.initialize(repeating: SIMD16(), count: Self.sets)
     }
 
-    /// Has the memory brought in which `place` will look, so that several keys wait for it together.
+    deinit {
+        unsafe tags.deallocate()
+        unsafe entries.deallocate()
+        unsafe places.deallocate()
+    }
+
+    /// Whether looking up the keys of a batch seems worth it: where most are seen once, now and then.
+    mutating func isWorthALook() -> Bool {
+        looks &+= 1
+        return luck >= 0 || looks & 15 == 0
+    }
+
+    /// Notes how many keys of a batch were known.
+    mutating func note(known: Int, of count: Int) {
+        luck = min(max(luck + 2 * known - count, -Self.mostLuck), Self.mostLuck)
+    }
+
+    /// Where a key may be: bits for the places of its set; the first is brought from memory, so that several keys wait for it
+    /// together.
     ///
     /// - Parameter tableHash: the key's, by `KeyTable.hash`.
     @inline(__always)
-    func prefetch(_ tableHash: UInt64) {
-        guard let entries = unsafe entries else { return }
-        let first = unsafe entries + Self.first(tableHash)
-        unsafe ctext_prefetch(first)
-        unsafe ctext_prefetch(first + 1)
+    func prefetch(_ tableHash: UInt64) -> UInt32 {
+        let set = Self.set(tableHash)
+        let matches = unsafe ctext_equal(tags[set], SIMD16(repeating: Self.tag(tableHash)))
+        if matches != 0 { unsafe ctext_prefetch(entries + (set &* Self.ways &+ matches.trailingZeroBitCount)) }
+        return matches
     }
 
     /// Where a key leads, and its entry here; nil if it is not known.
-    @inline(__always)
-    mutating func place(of key: ShortKey, _ tableHash: UInt64) -> (hash: HashKey, shard: Int, entry: Int)? {
-        guard let entry = find(key, tableHash) else {
-            luck = max(luck - 1, -Self.mostLuck)
-            return nil
-        }
-        luck = min(luck + 1, Self.mostLuck)
-        return unsafe (HashKey(entries![entry].hash), Int(entries![entry].shard), entry)
-    }
-
-    /// The index of an entry's key in the table of the aggregate with this serial number; nil if that is not known.
-    @inline(__always)
-    func index(at entry: Int, in serial: UInt64) -> Int? {
-        let place = unsafe places![entry]
-        return place >> Self.indexBits == serial ? Int(place & (1 << Self.indexBits - 1)) : nil
-    }
-
-    /// Remembers where a key leads and its index there, if the key is known or that seems worth it.
     ///
-    /// - Parameter isKnown: whether `place` knew it a moment ago.
+    /// - Parameter matches: what `prefetch` said, with no `remember` since.
+    @inline(__always)
+    func place(
+        of key: ShortKey,
+        _ tableHash: UInt64,
+        among matches: UInt32
+    ) -> (hash: HashKey, shard: Int, entry: Int)? {
+        guard let entry = find(key, tableHash, among: matches) else { return nil }
+        let known = unsafe entries + entry
+        return unsafe (HashKey(known.pointee.hash), Int(known.pointee.shard), entry)
+    }
+
+    /// The index of an entry's key in the table of the aggregate with this serial number; -1: that is not known.
+    ///
+    /// - Parameter entry: as `place` found it, with no `remember` since.
+    @inline(__always)
+    func index(at entry: Int, in serial: UInt64) -> Int {
+        let place = unsafe places[entry]
+        return place >> Self.indexBits == serial ? Int(place & (1 << Self.indexBits - 1)) : -1
+    }
+
+    /// Whether remembering a key that is not known seems worth it: where most are seen once, that is some, for better times.
+    @inline(__always)
+    mutating func isWorthRemembering() -> Bool {
+        turn &+= 1
+        return luck >= 0 || turn & 15 == 0
+    }
+
+    /// Remembers where a key leads and its index there.
     mutating func remember(
         _ key: ShortKey,
         _ tableHash: UInt64,
-        isKnown: Bool,
         at hash: HashKey,
         shard: Int,
         index: Int,
         in serial: UInt64
     ) {
-        // Where most keys are seen once, writing them down costs more than it saves; some are, for better times.
-        if !isKnown {
-            turn &+= 1
-            guard luck >= 0 || turn & 15 == 0 else { return }
-        }
         let place = serial << Self.indexBits | UInt64(index)
-        if let entry = find(key, tableHash) {
-            unsafe places![entry] = place
+        let set = Self.set(tableHash)
+        let matches = unsafe ctext_equal(tags[set], SIMD16(repeating: Self.tag(tableHash)))
+        if let entry = find(key, tableHash, among: matches) {
+            unsafe places[entry] = place
             return
         }
-        if unsafe entries == nil { makeRoom() }
-        changes += 1
-        // The older one of the set goes.
-        let first = Self.first(tableHash)
-        unsafe entries![first + 1] = entries![first]
-        unsafe places![first + 1] = places![first]
-        unsafe entries![first] = Entry(hash: hash.value, key: key, shard: UInt32(shard))
-        unsafe places![first] = place
+        // Into a free place, or any: which one is left to chance, so that keys that come in turns do not drive out each other.
+        let free = unsafe ctext_equal(tags[set], SIMD16())
+        chance = chance &* 0x9e37_79b9_7f4a_7c15 &+ 1
+        let way = free == 0 ? Int(chance >> 60) : free.trailingZeroBitCount
+        let entry = set * Self.ways + way
+        unsafe tags[set][way] = Self.tag(tableHash)
+        unsafe (entries + entry).initialize(to: Entry(hash: hash.value, key: key, shard: UInt32(shard)))
+        unsafe (places + entry).initialize(to: place)
     }
 
-    private mutating func makeRoom() {
-        let count = Self.sets * Self.ways
-        let size = count * MemoryLayout<Entry>.stride
-        let room = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
-        unsafe entries = room.bindMemory(to: Entry.self, capacity: count)
-        unsafe entries!.initialize(repeating: Entry(), count: count)
-        unsafe places = .allocate(capacity: count)
-        unsafe places!.initialize(repeating: 0, count: count)
-    }
-
-    private static func first(_ tableHash: UInt64) -> Int {
-        Int(truncatingIfNeeded: tableHash >> 20) & (sets - 1) * ways
-    }
-
-    /// A key's entry, until `changes` does; nil if it is not known.
     @inline(__always)
-    func find(_ key: ShortKey, _ tableHash: UInt64) -> Int? {
-        guard let entries = unsafe entries else { return nil }
-        let first = Self.first(tableHash)
-        if unsafe entries[first].key == key { return first }
-        return unsafe entries[first + 1].key == key ? first + 1 : nil
+    private static func set(_ tableHash: UInt64) -> Int { Int(truncatingIfNeeded: tableHash >> 20) & (sets - 1) }
+
+    @inline(__always)
+    private static func tag(_ tableHash: UInt64) -> UInt8 { max(1, UInt8(truncatingIfNeeded: tableHash >> 48)) }
+
+    /// A key's entry; nil if it is not known.
+    @inline(__always)
+    private func find(_ key: ShortKey, _ tableHash: UInt64, among matches: UInt32) -> Int? {
+        let first = Self.set(tableHash) &* Self.ways
+        var matches = matches
+        while matches != 0 {
+            let entry = first &+ matches.trailingZeroBitCount
+            if unsafe entries[entry].key == key { return entry }
+            matches &= matches &- 1
+        }
+        return nil
     }
 }

@@ -85,7 +85,8 @@ struct ShardWriter: ~Copyable {
     /// The same under the partition key with an index that `append` returned since the last seal.
     @inline(__always)
     mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
-        compression == .none && aggregate.append(record, underKnown: index, from: run)
+        guard compression == .none else { return false }
+        return aggregate.append(record, underKnown: index, from: run)
     }
 
     /// Appends the records of `block` from `offset` on, as `AggregateWriter.append` does.

@@ -66,10 +66,11 @@ import Testing
 
     @Test func `each record comes to the shard of its key, whole, and behind those that were before it`() throws {
         var random = Random()
-        for _ in 0..<40 {
+        for round in 0..<40 {
             let map = try Self.shards(&random)
             var limits = Aggregator.Limits()
             limits.size = [700, 5_000, 51_200].randomElement(using: &random)!
+            limits.records = random.oneIn(3) ? 1 + random.below(20) : 0
             var batching = Batcher.Limits()
             batching.shardShare = nil
             let now = Instant.now
@@ -77,7 +78,8 @@ import Testing
             let pool = BufferPool(mostKept: 0)
             var aggregator = Aggregator(.key, limits, map: map, pool: pool, seed: random.next())
             var inputs: [Input] = []
-            for _ in 0..<30 {
+            // Now and then so many that what is remembered is driven out.
+            for _ in 0..<(round % 13 == 0 ? 400 : 30) {
                 let block = (0..<random.below(150)).map { _ in
                     Input(key: Self.key(&random), data: random.bytes(random.below(300)))
                 }
@@ -99,6 +101,8 @@ import Testing
             for aggregate in batcher.takeAll() {
                 let (place, records) = Self.records(of: aggregate)
                 #expect(records.count == aggregate.recordCount, random.note)
+                #expect(aggregate.dataCount <= limits.size || aggregate.recordCount == 1, random.note)
+                #expect(limits.records == 0 || aggregate.recordCount <= limits.records, random.note)
                 let shard = map[place]
                 for record in records {
                     if record.key == Aggregator.anyPartitionKey {

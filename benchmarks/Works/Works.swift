@@ -194,9 +194,9 @@ private func packed(
     }
 }
 
-/// JSON lines of which a field is the key, 1,000 of them.
-func fields() -> (Int) -> Int {
-    let block = (0..<1000).flatMap { number in
+/// JSON lines of which a field is the key, each another's.
+func fields(_ keys: Int) -> (Int) -> Int {
+    let block = (0..<keys).flatMap { number in
         Array("{\"time\":\"2026-11-21T08:00:00Z\",\"id\":\"device-\(number * 7919)\",\"value\":\(number),".utf8)
             + Array("\"text\":\"\(String(repeating: "x", count: 120))\"}\n".utf8)
     }

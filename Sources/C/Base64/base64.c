@@ -25,6 +25,7 @@ static void portable(const unsigned char *at, size_t count, char *out) {
 
 /// As far as whole steps go: 24 bytes become 32 characters. Behind the `count` bytes there are `spare` more to read.
 __attribute__((target("avx2"))) static size_t by_avx2(const unsigned char *at, size_t count, size_t spare, char *out) {
+    if (count < 24 || count + spare < 28) return 0;
     // Of the three bytes a b c of a group the words "b a" and "c b" hold its four sixes.
     const __m256i spread = _mm256_setr_epi8(
         1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, 1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10);
@@ -34,7 +35,8 @@ __attribute__((target("avx2"))) static size_t by_avx2(const unsigned char *at, s
         'a' - 26, -4, -4, -4, -4, -4, -4, -4, -4, -4, -4, '+' - 62, '/' - 63, 'A', 0, 0);
     size_t done = 0;
     // Each half reads 16 bytes for the 12 that it takes.
-    for (; count - done >= 24 && count - done + spare >= 28; done += 24, out += 32) {
+    const size_t last = spare < 4 ? count + spare - 28 : count - 24;
+    for (; done <= last; done += 24, out += 32) {
         __m256i groups = _mm256_inserti128_si256(
             _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(at + done))),
             _mm_loadu_si128((const __m128i *)(at + done + 12)), 1);
