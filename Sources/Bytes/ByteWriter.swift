@@ -4,11 +4,8 @@
 @safe
 public struct ByteWriter: ~Copyable {
     @usableFromInline var memory: UnsafeMutableRawBufferPointer
-    public internal(set) var count: Int {
-        @inlinable get { used }
-        @usableFromInline set { used = newValue }
-    }
     @usableFromInline var used = 0
+    @inlinable public var count: Int { used }
 
     /// - Parameter capacity: bytes to hold at first; 0: no memory before something is appended.
     public init(capacity: Int = 256) {
@@ -20,7 +17,7 @@ public struct ByteWriter: ~Copyable {
 
     /// Forgets the bytes; gives memory above `keeping` back.
     public mutating func clear(keeping: Int = .max) {
-        count = 0
+        used = 0
         guard unsafe memory.count > keeping else { return }
         unsafe memory.deallocate()
         unsafe memory =
@@ -30,7 +27,7 @@ public struct ByteWriter: ~Copyable {
     /// Forgets the bytes from `count` on.
     public mutating func truncate(to count: Int) {
         precondition((0...self.count).contains(count))
-        self.count = count
+        used = count
     }
 
     /// Bytes of memory it holds.
@@ -39,7 +36,7 @@ public struct ByteWriter: ~Copyable {
     public mutating func append(_ byte: UInt8) {
         reserve(1)
         unsafe memory[count] = byte
-        count += 1
+        used += 1
     }
 
     public mutating func append(_ bytes: Span<UInt8>) {
@@ -48,13 +45,13 @@ public struct ByteWriter: ~Copyable {
         unsafe bytes.withUnsafeBytes {
             unsafe (memory.baseAddress! + count).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
         }
-        count += bytes.count
+        used += bytes.count
     }
 
     public mutating func append(_ text: StaticString) {
         reserve(text.utf8CodeUnitCount)
         unsafe (memory.baseAddress! + count).copyMemory(from: text.utf8Start, byteCount: text.utf8CodeUnitCount)
-        count += text.utf8CodeUnitCount
+        used += text.utf8CodeUnitCount
     }
 
     public mutating func append(text: String) {
@@ -66,9 +63,10 @@ public struct ByteWriter: ~Copyable {
     @inlinable @inline(__always)
     public mutating func append(upTo most: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) {
         reserve(most)
-        let used = unsafe fill(.init(start: memory.baseAddress! + count, count: most))
-        precondition((0...most).contains(used))
-        count += used
+        let room = unsafe UnsafeMutableRawBufferPointer(start: memory.baseAddress.map { unsafe $0 + used }, count: most)
+        let filled = unsafe fill(room)
+        precondition((0...most).contains(filled))
+        used += filled
     }
 
     /// Lends the bytes written so far, or those in `range`.
@@ -91,7 +89,7 @@ public struct ByteWriter: ~Copyable {
     /// Makes room for `more` bytes at once, where their number is known.
     @inlinable @inline(__always)
     public mutating func reserve(_ more: Int) {
-        if unsafe count + more > memory.count { grow(by: more) }
+        if unsafe used + more > memory.count { grow(by: more) }
     }
 
     @usableFromInline

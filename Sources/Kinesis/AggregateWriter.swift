@@ -122,7 +122,12 @@ public struct AggregateWriter: ~Copyable {
         receipt: Instant
     ) -> Int? {
         let known = partitionKeys.index(of: partitionKey, tableHash)
-        if let known { return append(record, underKnown: known, from: run) ? known : nil }
+        if let known {
+            guard append(record, underKnown: known, from: run) else { return nil }
+            // It may stand there with an explicit hash key.
+            include(hash)
+            return known
+        }
         let index = partitionKeys.count
         let keyCost = KeyTable.cost(of: partitionKey.count)
         let frame = RecordFrame(index, nil)

@@ -44,6 +44,8 @@ struct KeyBatch: ~Copyable {
     /// Keys that do not lie in the block as they are.
     private var decoded = ByteWriter(capacity: 0)
     private var memory = KeyMemory()
+    /// Whether these records' keys were looked up there.
+    private var looks = false
     /// Those whose keys the memory does not have: the short ones from the first place on, the others from the last one back.
     private let unknown: UnsafeMutablePointer<Int>
     /// For the short ones, as MD5 takes them.
@@ -136,7 +138,7 @@ struct KeyBatch: ~Copyable {
 
     /// Finds the shards of all records that have a key.
     mutating func place(by map: ShardMap) {
-        let looks = memory.isWorthALook()
+        looks = memory.isWorthALook()
         if looks {
             for index in 0..<count { unsafe entries[index].matches = memory.prefetch(entries[index].tableHash) }
         }
@@ -200,9 +202,8 @@ struct KeyBatch: ~Copyable {
     @inline(__always)
     mutating func setIndex(of record: Int, in serial: UInt64, to index: Int) {
         let entry = unsafe entries + record
-        let isKnown = unsafe entry.pointee.remembered >= 0
-        // Where most keys are seen once, writing them down costs more than it saves.
-        guard isKnown || memory.isWorthRemembering(), let short = unsafe entry.pointee.short else { return }
+        // Where most keys are seen once, writing all of them down costs more than it saves.
+        guard looks, let short = unsafe entry.pointee.short else { return }
         unsafe memory.remember(
             short,
             entry.pointee.tableHash,

@@ -69,7 +69,7 @@ struct ShortKey {
     }
 }
 
-/// The partition keys of the last records and where each leads, so that a device's next record costs neither MD5 nor a look
+/// Partition keys of the last records and where each leads, so that a device's next record costs neither MD5 nor a look
 /// into its aggregate's table of keys.
 ///
 /// What it says is what MD5, the shard map and the table would say again. Holds 4,096 keys in 292 KiB, touched as keys come.
@@ -97,7 +97,6 @@ struct KeyMemory: ~Copyable {
     /// How much oftener keys were known than not, of the last some thousand; below zero, hardly any is.
     private var luck = mostLuck
     private static let mostLuck = 4096
-    private var turn: UInt8 = 0
     private var looks: UInt8 = 0
     private var chance: UInt64 = 1
 
@@ -116,7 +115,7 @@ struct KeyMemory: ~Copyable {
         unsafe places.deallocate()
     }
 
-    /// Whether looking up the keys of a batch seems worth it: where most are seen once, now and then.
+    /// Whether looking up the keys of a batch, and remembering them, seems worth it: where most are seen once, now and then.
     mutating func isWorthALook() -> Bool {
         looks &+= 1
         return luck >= 0 || looks & 15 == 0
@@ -160,13 +159,6 @@ struct KeyMemory: ~Copyable {
     func index(at entry: Int, in serial: UInt64) -> Int {
         let place = unsafe places[entry]
         return place >> Self.indexBits == serial ? Int(place & (1 << Self.indexBits - 1)) : -1
-    }
-
-    /// Whether remembering a key that is not known seems worth it: where most are seen once, that is some, for better times.
-    @inline(__always)
-    mutating func isWorthRemembering() -> Bool {
-        turn &+= 1
-        return luck >= 0 || turn & 15 == 0
     }
 
     /// Remembers where a key leads and its index there.

@@ -61,7 +61,7 @@ public final class HTTPClient {
         unsafe curl_multi_cleanup(multi)
     }
 
-    /// Forgets what is kept for calls to come, but for the connections: a body and libcurl's buffers for each.
+    /// Forgets what is kept for calls to come, but for the connections: libcurl's buffers for each.
     public func forgetIdle() { idle.removeAll() }
 
     /// Calls that have been started and not yet finished.

@@ -32,8 +32,8 @@ import Testing
     private static func key(_ random: inout Random) -> [UInt8] {
         switch random.below(20) {
         case 0: []
-        // Never the key of those that have none.
-        case 1: random.bytes(2 + random.below(40))
+        // Also the key of those that have none, whose hash key is another there.
+        case 1: random.oneIn(2) ? Aggregator.anyPartitionKey : random.bytes(2 + random.below(40))
         case 2: Array("Gerät-\(random.below(50))-😀".utf8)
         case 3: [UInt8](repeating: 97, count: 2 + random.below(255))
         case 4..<10: Array("\(random.below(40))".utf8)
@@ -54,14 +54,22 @@ import Testing
         }
     }
 
-    /// The records of an aggregate, each with its partition key, and the hash key that Kinesis places the whole by.
+    /// The records of an aggregate, each with its partition key, without one if it was placed without; and the hash key that
+    /// Kinesis places the whole by.
     private static func records(of aggregate: SealedAggregate) -> (place: HashKey, records: [Input]) {
-        let place = aggregate.key.explicitHashKey ?? Input(key: aggregate.key.partitionKey, data: []).hash
+        func input(_ key: [UInt8], isPlaced: Bool, _ data: [UInt8]) -> Input {
+            Input(key: isPlaced ? key : [], data: data)
+        }
+        let key = aggregate.key
+        let place = key.explicitHashKey ?? Input(key: key.partitionKey, data: []).hash
         guard aggregate.recordCount > 1 else {
-            return (place, [Input(key: aggregate.key.partitionKey, data: aggregate.withData { Array($0) })])
+            let data = aggregate.withData { Array($0) }
+            return (place, [input(key.partitionKey, isPlaced: key.explicitHashKey == nil, data)])
         }
         let users = aggregate.withData { Deaggregator().userRecords(of: $0) }
-        return (place, (users ?? []).map { Input(key: $0.partitionKey, data: $0.data) })
+        return (
+            place, (users ?? []).map { input($0.partitionKey, isPlaced: $0.explicitHashKey == nil, $0.data) }
+        )
     }
 
     @Test func `each record comes to the shard of its key, whole, and behind those that were before it`() throws {
@@ -78,10 +86,13 @@ import Testing
             let pool = BufferPool(mostKept: 0)
             var aggregator = Aggregator(.key, limits, map: map, pool: pool, seed: random.next())
             var inputs: [Input] = []
-            // Now and then so many that what is remembered is driven out.
-            for _ in 0..<(round % 13 == 0 ? 400 : 30) {
+            // Now and then so many that what is remembered is driven out; or first those that are seen once, until none is
+            // looked up any more.
+            let (blocks, onlyOnce) = round % 13 == 0 ? (400, random.below(150)) : (30, 0)
+            for number in 0..<blocks {
                 let block = (0..<random.below(150)).map { _ in
-                    Input(key: Self.key(&random), data: random.bytes(random.below(300)))
+                    let key = number < onlyOnce ? Array("once-\(random.next())".utf8) : Self.key(&random)
+                    return Input(key: key, data: random.bytes(random.below(300)))
                 }
                 let bytes = Self.block(of: block)
                 aggregator.take(
@@ -105,10 +116,11 @@ import Testing
                 #expect(limits.records == 0 || aggregate.recordCount <= limits.records, random.note)
                 let shard = map[place]
                 for record in records {
-                    if record.key == Aggregator.anyPartitionKey {
+                    if record.key.isEmpty {
                         keyless.append(record.data)
                         continue
                     }
+                    #expect(aggregate.hashes.contains(record.hash), random.note)
                     #expect(shard.range.contains(record.hash), random.note)
                     came[record.key, default: []].append(record.data)
                 }

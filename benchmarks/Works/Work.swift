@@ -37,7 +37,7 @@ package struct Work: Sendable {
         Work("md5 scalar", 1, "the same without vectors", { sums(by: cmd5_one) }),
         Work("pace", 4, "aggregate through limiter and batcher, 64 shards", pacing),
         Work("cbor", 20, "aggregate of 50 KiB in a CBOR body", { bodies(.cbor) }),
-        Work("json", 4, "aggregate of 50 KiB in a JSON body", hasPaths: true, { bodies(.json) }),
+        Work("json", 4, "aggregate of 50 KiB in a JSON body, but for base64", { bodies(.json) }),
         Work("sign", 20, "call signed", signatures),
         Work("deaggregate", 4, "record taken out of an aggregate", deaggregation),
         Work("spool", 20, "aggregate of 50 KiB into the spool", hasPaths: true, spooling),

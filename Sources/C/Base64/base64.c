@@ -84,7 +84,7 @@ static enum cbase64_way best;
 __attribute__((constructor)) static void ask_processor(void) {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2")) best = cbase64_avx2;
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi")) best = cbase64_avx512;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi")) best = cbase64_avx512;
 }
 
 static size_t vectors(enum cbase64_way way, const unsigned char *bytes, size_t count, size_t spare, char *out) {
