@@ -145,5 +145,6 @@ def test_what_a_burst_has_needed_goes_back_to_the_system(start_local, make_agent
 
     until(is_given_back, 15, lambda: f"memory to be given back: {held() >> 20} MiB, before {before >> 20}", every=0.5)
     figure(f"{before / MIB:.1f} MiB before a burst, {most / MIB:.1f} in it, {held() / MIB:.1f} behind it")
-    assert most > before + 16 * MIB
+    # As much as calls in flight carry: else nothing would have been given back.
+    assert most > before + 8 * MIB
     assert run.terminate() == 0, run.log
