@@ -123,7 +123,16 @@ public struct AggregateWriter: ~Copyable {
     ) -> Int? {
         let known = partitionKeys.index(of: partitionKey, tableHash)
         if let known {
-            guard append(record, underKnown: known, from: run) else { return nil }
+            let isAppended = unsafe record.withUnsafeBytes {
+                // Of an empty record any place will do.
+                unsafe append(
+                    $0.baseAddress ?? UnsafeRawPointer(memory.base),
+                    count: $0.count,
+                    underKnown: known,
+                    from: run
+                )
+            }
+            guard isAppended else { return nil }
             // It may stand there with an explicit hash key.
             include(hash)
             return known
@@ -151,20 +160,34 @@ public struct AggregateWriter: ~Copyable {
         _ = partitionKeys.add(partitionKey, tableHash)
         tablesSize += keyCost
         end -= keyCost
-        putNext(record, frame, length)
+        unsafe record.withUnsafeBytes {
+            unsafe putNext($0.baseAddress ?? UnsafeRawPointer(memory.base), $0.count, frame, length)
+        }
         _ = runs.add(run)
         updateCharge()
         return index
     }
 
     /// The same under the partition key with an index that `append` returned since the last seal.
+    ///
+    /// - Parameters:
+    ///   - record: where the record lies.
+    ///   - count: its bytes.
     @inline(__always)
-    mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
-        let frame = RecordFrame(index, nil)
-        let length = frame.length(of: record.count)
-        let cost = RecordFrame.size(ofLength: length)
-        if used &+ cost > end, !makeRoom(cost) { return false }
-        putNext(record, frame, length)
+    @unsafe
+    mutating func append(_ record: UnsafeRawPointer, count: Int, underKnown index: Int, from run: Run) -> Bool {
+        if let head = RecordFrame.head(index, count: count), used &+ head.size &+ count <= end {
+            let out = unsafe memory.base + used
+            unsafe out.storeBytes(of: head.bits.littleEndian, as: UInt64.self)
+            unsafe RecordFrame.copy(record, count, to: out + head.size)
+            tookNext(count, till: used &+ head.size &+ count)
+        } else {
+            let frame = RecordFrame(index, nil)
+            let length = frame.length(of: count)
+            let cost = RecordFrame.size(ofLength: length)
+            if used &+ cost > end, !makeRoom(cost) { return false }
+            unsafe putNext(record, count, frame, length)
+        }
         if runs.add(run) { updateCharge() }
         return true
     }
@@ -191,11 +214,9 @@ public struct AggregateWriter: ~Copyable {
         guard !isEmpty else { return }
         if let tableHash { partitionKeys.prefetch(tableHash) }
         runs.prefetchEnd()
-        // And what the next ones will: memory is slower than one batch. Those of a long record are brought by the processor,
-        // which sees them written one after the other.
+        // What the next ones will, as this one's was for those before it: memory is slower than one batch. The lines of a long
+        // record are brought by the processor, which sees them written one after the other.
         let end = unsafe memory.base + used
-        unsafe ctext_prefetch(end)
-        unsafe ctext_prefetch(end + 64)
         unsafe ctext_prefetch(end + 128)
         unsafe ctext_prefetch(end + 192)
         if count > 63 { unsafe ctext_prefetch(end + 256) }
@@ -501,12 +522,18 @@ extension AggregateWriter {
 
     /// The same for a record that is not the first, with room for it.
     @inline(__always)
-    private mutating func putNext(_ record: Span<UInt8>, _ frame: RecordFrame, _ length: Int) {
+    @unsafe
+    private mutating func putNext(_ record: UnsafeRawPointer, _ count: Int, _ frame: RecordFrame, _ length: Int) {
         let base = unsafe memory.base
-        let payload = unsafe record.withUnsafeBytes { unsafe frame.write($0, length: length, at: base + used) - base }
-        used = payload &+ record.count
+        let payload = unsafe frame.write(record, count: count, length: length, at: base + used) - base
+        tookNext(count, till: payload &+ count)
+    }
+
+    @inline(__always)
+    private mutating func tookNext(_ count: Int, till end: Int) {
+        used = end
         recordCount &+= 1
-        userBytes &+= record.count
+        userBytes &+= count
     }
 
     /// Takes records until the block ends, one is longer than `longest`, or the aggregate is full, which it returns as

@@ -203,30 +203,30 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher
     ) {
         var (offset, position) = (0, position)
+        // Another configuration may have come since.
+        let hasKeys = placement == .key
         while offset < block.count {
-            batch.begin(block)
-            while offset < block.count, !batch.isFull {
-                let (count, keyCount) = unsafe block.withUnsafeBytes {
-                    (
-                        unsafe Int($0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)),
-                        unsafe Int($0.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self))
-                    )
-                }
-                let key = offset + RecordHead.keyed..<offset + RecordHead.keyed + keyCount
-                let data = key.upperBound..<key.upperBound + count
-                precondition(data.upperBound <= block.count, "a record lies within its block")
-                let run = Run(source: source, first: position, end: position + UInt64(count))
-                // Another configuration may have come since.
-                if placement == .key {
-                    batch.add(data, from: run, key: key)
-                } else if let fieldKeys {
-                    batch.add(data, from: run, keyOf: fieldKeys, in: block.extracting(data))
-                } else {
-                    batch.add(data, from: run, key: 0..<0)
-                }
-                (offset, position) = (data.upperBound, run.end)
+            batch.begin(block, from: source)
+            if hasKeys {
+                batch.addKeyed(of: block, from: &offset, position: &position)
+            } else {
+                addOtherwise(block, &offset, &position)
             }
             placeBatch(of: block, receipt, &batcher)
+        }
+    }
+
+    /// Adds records that have keys in front to the batch, under a field's where the placement wants that, or none.
+    private mutating func addOtherwise(_ block: Span<UInt8>, _ offset: inout Int, _ position: inout UInt64) {
+        while offset < block.count, !batch.isFull {
+            let data = RecordHead.keyed(in: block, at: offset).data
+            let end = position + UInt64(data.count)
+            if let fieldKeys {
+                batch.add(data, first: position, end: end, keyOf: fieldKeys, in: block.extracting(data))
+            } else {
+                batch.add(data, first: position, end: end, key: 0..<0)
+            }
+            (offset, position) = (data.upperBound, end)
         }
     }
 
@@ -241,12 +241,12 @@ public struct Aggregator: ~Copyable {
         _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
-        batch.begin(block)
+        batch.begin(block, from: source)
         while offset < block.count, !batch.isFull {
             let (data, next) = Cut.next(in: block, at: offset)
-            let run = Run(source: source, first: position, end: position + UInt64(next - offset - Cut.head))
-            batch.add(data, from: run, keyOf: fieldKeys, in: block.extracting(data))
-            (offset, position) = (next, run.end)
+            let end = position + UInt64(next - offset - Cut.head)
+            batch.add(data, first: position, end: end, keyOf: fieldKeys, in: block.extracting(data))
+            (offset, position) = (next, end)
         }
         placeBatch(of: block, receipt, &batcher)
     }
@@ -257,47 +257,59 @@ public struct Aggregator: ~Copyable {
         _ receipt: Instant,
         _ batcher: inout Batcher
     ) {
-        batch.place(by: map)
-        // Shards are the map's, and records were cut out of this block: neither is looked at again.
-        for index in 0..<batch.count {
+        batch.place(by: map, in: writers)
+        var index = 0
+        while true {
+            index = appendKnown(from: index, of: block)
+            guard index < batch.count else { break }
+            batch.forgetIndex(of: index)
             let entry = unsafe batch.entries + index
-            let shard = unsafe entry.pointee.shard
-            let isKnown = unsafe batch.findIndex(of: index, in: writers[unchecked: shard].serial)
-            unsafe writers[unchecked: shard].prefetch(
-                entry.pointee.data.upperBound &- entry.pointee.data.lowerBound,
-                isKnown ? nil : entry.pointee.tableHash
-            )
-        }
-        var known = (records: 0, bytes: 0)
-        defer {
-            records += known.records
-            bytes += known.bytes
-        }
-        for index in 0..<batch.count {
-            let entry = unsafe batch.entries + index
-            let (shard, run) = unsafe (entry.pointee.shard, entry.pointee.run)
             let record = unsafe block.extracting(unchecked: entry.pointee.data)
-            guard unsafe entry.pointee.hasKey, record.count <= limits.record else {
+            if unsafe entry.pointee.hasKey, record.count <= limits.record {
+                let shard = unsafe entry.pointee.shard
+                if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
+                if !append(record, index, receipt) {
+                    sealFull(shard, receipt, &batcher)
+                    // The first of an aggregate is always taken.
+                    _ = append(record, index, receipt)
+                }
+                tookOne(of: record.count, in: shard, &batcher)
+            } else {
                 let key = unsafe entry.pointee.hasKey ? batch.recordKey(of: index) : drawnKey()
-                take(record: record, under: key, from: run, receipt: receipt, into: &batcher)
-                continue
+                take(record: record, under: key, from: batch.run(of: index), receipt: receipt, into: &batcher)
             }
-            // That aggregate may be sealed by now.
-            let place = unsafe entry.pointee.index
-            if place >= 0, unsafe entry.pointee.serial == writers[unchecked: shard].serial,
-                unsafe writers[unchecked: shard].append(record, underKnown: place, from: run)
-            {
-                known = (known.records &+ 1, known.bytes &+ record.count)
-                continue
-            }
-            if writers[shard].isEmpty { limitSize(of: shard, batcher, receipt) }
-            if !append(record, index, receipt) {
-                sealFull(shard, receipt, &batcher)
-                // The first of an aggregate is always taken.
-                _ = append(record, index, receipt)
-            }
-            tookOne(of: record.count, in: shard, &batcher)
+            index += 1
         }
+        batch.end()
+    }
+
+    /// Appends records of the batch, from one on, until one's key has no index in its shard's aggregate, or no room there.
+    ///
+    /// - Returns: which one that is.
+    @inline(never)
+    private mutating func appendKnown(from start: Int, of block: Span<UInt8>) -> Int {
+        guard let base = unsafe block.withUnsafeBytes({ $0.baseAddress }) else { return start }
+        let (count, longest) = (batch.count, limits.record)
+        var (index, taken) = (start, 0)
+        while index < count {
+            let entry = unsafe batch.entries + index
+            let (place, data) = unsafe (entry.pointee.index, entry.pointee.data)
+            let size = data.upperBound &- data.lowerBound
+            // Shards are the map's, and records were cut out of this block: neither is looked at again.
+            guard place >= 0, size <= longest,
+                unsafe writers[unchecked: entry.pointee.shard].append(
+                    base + data.lowerBound,
+                    count: size,
+                    underKnown: place,
+                    from: batch.run(of: index)
+                )
+            else { break }
+            taken &+= size
+            index &+= 1
+        }
+        records += index - start
+        bytes += taken
+        return index
     }
 
     /// Appends a record of the batch to its shard's aggregate; false if that must be sealed first.
@@ -309,7 +321,7 @@ public struct Aggregator: ~Copyable {
             under: Span(_unsafeBytes: batch.key(of: place)),
             entry.pointee.tableHash,
             at: entry.pointee.hash,
-            from: entry.pointee.run,
+            from: batch.run(of: place),
             receipt: receipt
         )
         guard let index else { return false }
@@ -328,8 +340,8 @@ public struct Aggregator: ~Copyable {
         into batcher: inout Batcher
     ) {
         if key == nil, let fieldKeys {
-            batch.begin(record)
-            batch.add(record.indices, from: run, keyOf: fieldKeys, in: record)
+            batch.begin(record, from: run.source)
+            batch.add(record.indices, first: run.first, end: run.end, keyOf: fieldKeys, in: record)
             return placeBatch(of: record, receipt, &batcher)
         }
         guard record.count <= limits.record else { return takeLong(record, key, run, receipt, &batcher) }
@@ -442,6 +454,7 @@ public struct Aggregator: ~Copyable {
 
     private mutating func seal(_ shard: Int, _ batcher: inout Batcher) {
         guard let aggregate = writers[shard].seal() else { return }
+        batch.forgetIndices(in: shard)
         sealed += 1
         open.remove(shard)
         batcher.add(aggregate, to: shard)

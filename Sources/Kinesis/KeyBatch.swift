@@ -12,39 +12,49 @@ struct KeyBatch: ~Copyable {
     /// As many as go through the widest vectors at once.
     static let most = 32
 
-    /// A record on its way to its shard.
+    /// A record on its way to its shard: less than two lines of the cache.
     struct Entry {
-        /// Where it lies in its block.
-        var data = 0..<0
-        var run = Run(source: 0, first: 0, end: 0)
-        /// Where its partition key lies in the block, or among those that were decoded; empty if it has none.
-        fileprivate var key = 0..<0
-        fileprivate var isDecoded = false
+        /// Its key's, by MD5; only where the index is not known.
+        fileprivate(set) var hash = HashKey.lowest
         /// The key, if it is short.
-        fileprivate var short: ShortKey?
+        fileprivate var short = ShortKey.empty
         /// The key's, by `KeyTable.hash`.
-        var tableHash: UInt64 = 0
-        /// The key's, by MD5, and the shard that takes it.
-        var hash = HashKey.lowest
-        var shard = 0
+        fileprivate(set) var tableHash: UInt64 = 0
+        /// Its first byte's position in its source, and that of the byte behind it.
+        fileprivate var (first, end) = (0 as UInt64, 0 as UInt64)
+        /// Where it lies in its block.
+        fileprivate var (start, count) = (0 as UInt32, 0 as UInt32)
+        /// Where its partition key lies in the block, or among those that were decoded; empty if it has none.
+        fileprivate var (keyStart, keyCount) = (0 as UInt32, 0 as UInt32)
         /// Where the memory may have the key.
         fileprivate var matches: UInt32 = 0
-        /// Where the memory had the key when the batch was placed; -1: nowhere.
-        fileprivate var remembered = -1
-        /// The key's index in the aggregate with this serial number; -1: not known.
-        var (index, serial) = (-1, 0 as UInt64)
+        fileprivate var (shardNumber, indexNumber) = (0 as Int32, -1 as Int32)
+        fileprivate var (isShort, isDecoded) = (false, false)
 
-        var hasKey: Bool { !key.isEmpty }
+        @inline(__always)
+        var hasKey: Bool { keyCount > 0 }
+        /// The shard that takes its key.
+        @inline(__always)
+        var shard: Int { Int(truncatingIfNeeded: shardNumber) }
+        /// The key's index in the open aggregate of that shard; -1: not known.
+        @inline(__always)
+        var index: Int { Int(truncatingIfNeeded: indexNumber) }
+        @inline(__always)
+        var data: Range<Int> {
+            let start = Int(truncatingIfNeeded: start)
+            return unsafe Range(uncheckedBounds: (start, start &+ Int(truncatingIfNeeded: count)))
+        }
     }
 
     let entries: UnsafeMutablePointer<Entry>
     private(set) var count = 0
-    /// The block in which the records lie.
+    /// The block in which the records lie, and the source they came from.
     private var block: UnsafeRawBufferPointer
+    private var source: UInt32 = 0
     /// Keys that do not lie in the block as they are.
     private var decoded = ByteWriter(capacity: 0)
     private var memory = KeyMemory()
-    /// Whether these records' keys were looked up there.
+    /// Whether these records' keys are looked up there.
     private var looks = false
     /// Those whose keys the memory does not have: the short ones from the first place on, the others from the last one back.
     private let unknown: UnsafeMutablePointer<Int>
@@ -73,92 +83,135 @@ struct KeyBatch: ~Copyable {
         unsafe sums.deallocate()
     }
 
+    @inline(__always)
     var isFull: Bool { count == Self.most }
 
-    /// Starts with records of `block`, which stays where it is until the last of them is placed.
-    @inline(__always)
-    mutating func begin(_ block: Span<UInt8>) {
-        count = 0
+    /// Starts with records of `block`, which stays where it is until the last of them is placed, and came from `source`.
+    mutating func begin(_ block: Span<UInt8>, from source: UInt32) {
+        precondition(block.count <= UInt32.max, "a block is less than 4 GiB")
+        (count, self.source) = (0, source)
         decoded.clear()
         unsafe self.block = block.withUnsafeBytes { unsafe $0 }
+        looks = memory.isWorthALook()
     }
+
+    /// Ends with them.
+    mutating func end() { count = 0 }
 
     /// Adds a record.
     ///
     /// - Parameters:
     ///   - data: where it lies in the block.
-    ///   - key: where its partition key lies there; empty if it has none.
+    ///   - first: its first byte's position in its source.
+    ///   - end: that of the byte behind it.
+    ///   - key: where its partition key lies in the block; empty if it has none.
     @inline(__always)
-    mutating func add(_ data: Range<Int>, from run: Run, key: Range<Int>) {
-        unsafe add(data, run, key, in: block, isDecoded: false)
+    mutating func add(_ data: Range<Int>, first: UInt64, end: UInt64, key: Range<Int>) {
+        unsafe add(data, first, end, key, in: block, isDecoded: false)
+    }
+
+    /// Adds records that have their lengths and partition keys in front, until the block ends or the batch is full.
+    ///
+    /// - Parameters:
+    ///   - block: the one it began with.
+    ///   - offset: where the next record's lengths lie; moved past those that were added.
+    ///   - position: of that record in its source; moved as far.
+    @inline(never)
+    mutating func addKeyed(of block: Span<UInt8>, from offset: inout Int, position: inout UInt64) {
+        var (at, first, count) = (offset, position, count)
+        while at < block.count, count < Self.most {
+            let (key, data) = RecordHead.keyed(in: block, at: at)
+            let end = first &+ UInt64(truncatingIfNeeded: data.upperBound &- data.lowerBound)
+            unsafe set(entries + count, data, first, end, key, in: self.block, isDecoded: false)
+            (at, first) = (data.upperBound, end)
+            count &+= 1
+        }
+        (offset, position, self.count) = (at, first, count)
     }
 
     /// Adds a record whose partition key a field names.
     @inline(__always)
-    mutating func add(_ data: Range<Int>, from run: Run, keyOf fieldKeys: borrowing FieldKeys, in record: Span<UInt8>) {
+    mutating func add(
+        _ data: Range<Int>,
+        first: UInt64,
+        end: UInt64,
+        keyOf fieldKeys: borrowing FieldKeys,
+        in record: Span<UInt8>
+    ) {
         switch fieldKeys.find(in: record) {
-        case nil: unsafe add(data, run, 0..<0, in: block, isDecoded: false)
+        case nil: unsafe add(data, first, end, 0..<0, in: block, isDecoded: false)
         case .plain(let range):
             let key = data.lowerBound + range.lowerBound..<data.lowerBound + range.upperBound
-            unsafe add(data, run, key, in: block, isDecoded: false)
+            unsafe add(data, first, end, key, in: block, isDecoded: false)
         case .escaped(let offset):
             let start = decoded.count
             // It need not be one: then nothing is added.
             _ = JSONPointer.decode(record, from: offset, into: &decoded, most: FieldKeys.most)
-            unsafe add(data, run, start..<decoded.count, in: decoded.bytes, isDecoded: true)
+            unsafe add(data, first, end, start..<decoded.count, in: decoded.bytes, isDecoded: true)
         }
     }
 
+    /// - Parameters:
+    ///   - data: lies within the block.
+    ///   - key: lies within `bytes`.
     @inline(__always)
     @unsafe
     private mutating func add(
         _ data: Range<Int>,
-        _ run: Run,
+        _ first: UInt64,
+        _ end: UInt64,
         _ key: Range<Int>,
         in bytes: UnsafeRawBufferPointer,
         isDecoded: Bool
     ) {
         precondition(count < Self.most)
         let entry = unsafe entries + count
-        unsafe (entry.pointee.data, entry.pointee.run) = (data, run)
-        unsafe (entry.pointee.key, entry.pointee.isDecoded) = (key, isDecoded)
-        count += 1
-        guard !key.isEmpty else { return }
-        let readable = bytes.count - key.lowerBound
-        let bytes = unsafe UnsafeRawBufferPointer(rebasing: bytes[key])
-        let short = unsafe ShortKey(bytes, readable: readable)
-        unsafe entry.pointee.short = short
-        // Readers would decode another text to something else, hash that, and find the record in the wrong shard.
-        guard unsafe short?.isASCII ?? false || Self.isText(bytes) else {
-            unsafe entry.pointee.key = 0..<0
-            return
-        }
-        unsafe entry.pointee.tableHash = short?.tableHash ?? KeyTable.hash(Span(_unsafeBytes: bytes))
+        count &+= 1
+        unsafe set(entry, data, first, end, key, in: bytes, isDecoded: isDecoded)
     }
 
-    /// Finds the shards of all records that have a key.
-    mutating func place(by map: ShardMap) {
-        looks = memory.isWorthALook()
-        if looks {
-            for index in 0..<count { unsafe entries[index].matches = memory.prefetch(entries[index].tableHash) }
+    @inline(__always)
+    @unsafe
+    private func set(
+        _ entry: UnsafeMutablePointer<Entry>,
+        _ data: Range<Int>,
+        _ first: UInt64,
+        _ end: UInt64,
+        _ key: Range<Int>,
+        in bytes: UnsafeRawBufferPointer,
+        isDecoded: Bool
+    ) {
+        let (size, keySize) = (data.upperBound &- data.lowerBound, key.upperBound &- key.lowerBound)
+        unsafe (entry.pointee.first, entry.pointee.end) = (first, end)
+        unsafe entry.pointee.start = UInt32(truncatingIfNeeded: data.lowerBound)
+        unsafe entry.pointee.count = UInt32(truncatingIfNeeded: size)
+        unsafe entry.pointee.keyStart = UInt32(truncatingIfNeeded: key.lowerBound)
+        unsafe entry.pointee.keyCount = UInt32(truncatingIfNeeded: keySize)
+        unsafe (entry.pointee.matches, entry.pointee.indexNumber) = (0, -1)
+        unsafe (entry.pointee.isShort, entry.pointee.isDecoded) = (false, isDecoded)
+        guard keySize > 0, let base = bytes.baseAddress else { return }
+        let text = unsafe base + key.lowerBound
+        guard keySize <= ShortKey.longest else {
+            let bytes = unsafe UnsafeRawBufferPointer(start: text, count: keySize)
+            unsafe entry.pointee.keyCount = Self.isText(bytes) ? UInt32(truncatingIfNeeded: keySize) : 0
+            unsafe entry.pointee.tableHash = KeyTable.hash(Span(_unsafeBytes: bytes))
+            return
         }
+        let short = unsafe ShortKey(text, count: keySize, readable: bytes.count &- key.lowerBound)
+        unsafe (entry.pointee.short, entry.pointee.isShort) = (short, true)
+        let tableHash = short.tableHash
+        unsafe entry.pointee.tableHash = tableHash
+        if looks { unsafe entry.pointee.matches = memory.prefetch(tableHash) }
+    }
+
+    /// Finds the shards of all records that have a key, and the index of each in its shard's open aggregate; has the memory
+    /// brought in which they will be written.
+    mutating func place(by map: ShardMap, in writers: borrowing FixedArray<ShardWriter>) {
         var (shortCount, longCount, knownCount) = (0, 0, 0)
         for index in 0..<count {
             let entry = unsafe entries + index
-            unsafe entry.pointee.remembered = -1
             guard unsafe entry.pointee.hasKey else { continue }
-            if let short = unsafe entry.pointee.short {
-                if looks,
-                    let known = unsafe memory.place(of: short, entry.pointee.tableHash, among: entry.pointee.matches)
-                {
-                    unsafe (entry.pointee.hash, entry.pointee.shard, entry.pointee.remembered) = known
-                    knownCount &+= 1
-                    continue
-                }
-                unsafe unknown[shortCount] = index
-                unsafe short.pad(into: blocks + shortCount * 64)
-                shortCount += 1
-            } else {
+            guard unsafe entry.pointee.isShort else {
                 longCount += 1
                 let (bytes, place) = unsafe (key(of: index), Self.most - longCount)
                 unsafe unknown[place] = index
@@ -167,45 +220,66 @@ struct KeyBatch: ~Copyable {
                     count: bytes.count,
                     sum: sums + place * 16
                 )
+                continue
             }
+            let tableHash = unsafe entry.pointee.tableHash
+            guard
+                let place = unsafe memory.entry(of: entry.pointee.short, tableHash, among: entry.pointee.matches)
+            else {
+                // What is remembered is text.
+                guard unsafe entry.pointee.short.isASCII || Self.isText(key(of: index)) else {
+                    unsafe entry.pointee.keyCount = 0
+                    continue
+                }
+                unsafe unknown[shortCount] = index
+                unsafe entry.pointee.short.pad(into: blocks + shortCount * 64)
+                shortCount &+= 1
+                continue
+            }
+            knownCount &+= 1
+            let shard = memory.shard(at: place)
+            let known = unsafe memory.index(at: place, in: writers[unchecked: shard].serial)
+            unsafe entry.pointee.shardNumber = Int32(truncatingIfNeeded: shard)
+            unsafe entry.pointee.indexNumber = Int32(truncatingIfNeeded: known)
+            if known < 0 { unsafe entry.pointee.hash = memory.hash(at: place) }
+            unsafe writers[unchecked: shard].prefetch(Int(entry.pointee.count), known < 0 ? tableHash : nil)
         }
         if looks { memory.note(known: knownCount, of: knownCount + shortCount) }
         guard shortCount + longCount > 0 else { return }
         unsafe cmd5_block_sums(blocks, shortCount, sums, lanes)
         unsafe cmd5_sums(messages + (Self.most - longCount), longCount, lanes)
-        for place in 0..<shortCount { setHash(place, map) }
-        for place in Self.most - longCount..<Self.most { setHash(place, map) }
+        for place in 0..<shortCount { setHash(place, map, writers) }
+        for place in Self.most - longCount..<Self.most { setHash(place, map, writers) }
     }
 
     /// Gives the record of an unknown key what MD5 says.
     @inline(__always)
-    private func setHash(_ place: Int, _ map: ShardMap) {
+    private func setHash(_ place: Int, _ map: ShardMap, _ writers: borrowing FixedArray<ShardWriter>) {
         let entry = unsafe entries + unknown[place]
-        let hash = unsafe HashKey(bytes: Span(_unsafeStart: sums + place * 16, count: 16))
-        unsafe (entry.pointee.hash, entry.pointee.shard) = (hash, map.index(of: hash))
+        let hash = sum(at: place)
+        let shard = map.index(of: hash)
+        unsafe (entry.pointee.hash, entry.pointee.shardNumber) = (hash, Int32(truncatingIfNeeded: shard))
+        unsafe writers[unchecked: shard].prefetch(Int(entry.pointee.count), entry.pointee.tableHash)
     }
 
-    /// Looks up the index of a record's key in the aggregate with this serial number: for all records, once they are placed
-    /// and before the first is appended.
-    ///
-    /// - Returns: whether the key was there lately.
-    @inline(__always)
-    func findIndex(of record: Int, in serial: UInt64) -> Bool {
-        let entry = unsafe entries + record
-        let remembered = unsafe entry.pointee.remembered
-        let index = remembered < 0 ? -1 : memory.index(at: remembered, in: serial)
-        unsafe (entry.pointee.index, entry.pointee.serial) = (index, serial)
-        return index >= 0
+    private func sum(at place: Int) -> HashKey {
+        unsafe HashKey(bytes: Span(_unsafeStart: sums + place * 16, count: 16))
     }
 
-    /// Remembers the index that a record's key has in the aggregate with this serial number.
+    /// Where a record came from.
     @inline(__always)
+    func run(of index: Int) -> Run {
+        let entry = unsafe entries + index
+        return unsafe Run(source: source, first: entry.pointee.first, end: entry.pointee.end)
+    }
+
+    /// Remembers the index that a record's key has in the aggregate with this serial number, which its shard fills.
     mutating func setIndex(of record: Int, in serial: UInt64, to index: Int) {
         let entry = unsafe entries + record
         // Where most keys are seen once, writing all of them down costs more than it saves.
-        guard looks, let short = unsafe entry.pointee.short else { return }
+        guard looks, unsafe entry.pointee.isShort else { return }
         unsafe memory.remember(
-            short,
+            entry.pointee.short,
             entry.pointee.tableHash,
             at: entry.pointee.hash,
             shard: entry.pointee.shard,
@@ -214,18 +288,37 @@ struct KeyBatch: ~Copyable {
         )
     }
 
+    /// Forgets the indices of keys in the aggregate of a shard that has been sealed.
+    mutating func forgetIndices(in shard: Int) {
+        for index in 0..<count where unsafe entries[index].shard == shard { forgetIndex(of: index) }
+    }
+
+    /// Forgets the index of a record's key, if it is known: the record is appended under the key itself.
+    mutating func forgetIndex(of index: Int) {
+        let entry = unsafe entries + index
+        guard unsafe entry.pointee.index >= 0 else { return }
+        unsafe entry.pointee.indexNumber = -1
+        unsafe entry.pointee.short.pad(into: blocks)
+        unsafe cmd5_block_sums(blocks, 1, sums, lanes)
+        unsafe entry.pointee.hash = sum(at: 0)
+    }
+
     /// A record's partition key, which lies there until the batch is changed.
     @unsafe
     @inline(__always)
     func key(of index: Int) -> UnsafeRawBufferPointer {
-        unsafe .init(rebasing: (entries[index].isDecoded ? decoded.bytes : block)[entries[index].key])
+        let entry = unsafe entries + index
+        let bytes = unsafe entry.pointee.isDecoded ? decoded.bytes : block
+        let start = unsafe Int(entry.pointee.keyStart)
+        return unsafe .init(rebasing: bytes[start..<start + Int(entry.pointee.keyCount)])
     }
 
     func recordKey(of index: Int) -> RecordKey {
         unsafe RecordKey(copying: Span(_unsafeBytes: key(of: index)), hash: entries[index].hash)
     }
 
-    /// Whether these bytes are UTF-8.
+    /// Whether these bytes are UTF-8: readers would decode another text to something else, hash that, and find the record in
+    /// the wrong shard.
     private static func isText(_ bytes: UnsafeRawBufferPointer) -> Bool {
         do {
             _ = try UTF8Span(validating: unsafe Span(_unsafeBytes: bytes))

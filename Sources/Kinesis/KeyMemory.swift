@@ -10,24 +10,28 @@ struct ShortKey {
     private static let size = 40
     let words: Words
 
+    static var empty: Self { Self(words: (0, 0, 0, 0, 0)) }
+
+    private init(words: Words) { self.words = words }
+
     /// - Parameters:
-    ///   - bytes: the key.
+    ///   - text: where the key lies.
+    ///   - count: its bytes, `longest` at most.
     ///   - readable: bytes that may be read from its first on.
-    /// - Returns: nil if it is too long.
     @inline(__always)
     @unsafe
-    init?(_ bytes: UnsafeRawBufferPointer, readable: Int) {
-        guard bytes.count <= Self.longest, let base = bytes.baseAddress else { return nil }
-        var words = unsafe readable >= Self.size ? ctext_first_of_forty(base, bytes.count).words : Self.copied(bytes)
-        words.4 |= UInt64(truncatingIfNeeded: bytes.count) << 56
+    init(_ text: UnsafeRawPointer, count: Int, readable: Int) {
+        var words =
+            unsafe readable >= Self.size ? ctext_first_of_forty(text, count).words : Self.copied(text, count)
+        words.4 |= UInt64(truncatingIfNeeded: count) << 56
         self.words = words
     }
 
     /// The same where no forty bytes may be read.
     @inline(never)
-    private static func copied(_ bytes: UnsafeRawBufferPointer) -> Words {
+    private static func copied(_ text: UnsafeRawPointer, _ count: Int) -> Words {
         var words: Words = (0, 0, 0, 0, 0)
-        unsafe withUnsafeMutableBytes(of: &words) { unsafe $0.copyMemory(from: bytes) }
+        unsafe withUnsafeMutableBytes(of: &words) { unsafe $0.copyMemory(from: .init(start: text, count: count)) }
         return words
     }
 
@@ -72,15 +76,21 @@ struct ShortKey {
 /// Partition keys of the last records and where each leads, so that a device's next record costs neither MD5 nor a look
 /// into its aggregate's table of keys.
 ///
-/// What it says is what MD5, the shard map and the table would say again. Holds 4,096 keys in 292 KiB, touched as keys come.
+/// What it says is what MD5, the shard map and the table would say again. Holds 4,096 keys in 324 KiB, touched as keys come.
 /// A key can be in sixteen places, of which a look takes one: a byte of each key's hash tells it from most others.
 @safe
 struct KeyMemory: ~Copyable {
     /// A line of the cache.
     private struct Entry {
-        var hash: UInt128
         var key: ShortKey
-        var shard: UInt32
+        /// The serial number of an aggregate, and the key's index there.
+        var place: UInt64
+        var shard: UInt64
+        private var unused: UInt64 = 0
+
+        init(key: ShortKey, place: UInt64, shard: Int) {
+            (self.key, self.place, self.shard) = (key, place, UInt64(shard))
+        }
     }
 
     private static let sets = 256
@@ -90,8 +100,8 @@ struct KeyMemory: ~Copyable {
     /// A byte of the hash of each entry's key; 0: there is none, and the entry is no memory yet.
     private let tags: UnsafeMutablePointer<SIMD16<UInt8>>
     private let entries: UnsafeMutablePointer<Entry>
-    /// For each entry: the serial number of an aggregate, and its key's index there.
-    private let places: UnsafeMutablePointer<UInt64>
+    /// What MD5 says of each entry's key.
+    private let hashes: UnsafeMutablePointer<HashKey>
     private static let indexBits: UInt64 = 16
 
     /// How much oftener keys were known than not, of the last some thousand; below zero, hardly any is.
@@ -104,7 +114,7 @@ struct KeyMemory: ~Copyable {
         let count = Self.sets * Self.ways
         let room = UnsafeMutableRawPointer.allocate(byteCount: count * MemoryLayout<Entry>.stride, alignment: 64)
         unsafe entries = room.bindMemory(to: Entry.self, capacity: count)
-        unsafe places = .allocate(capacity: count)
+        unsafe hashes = .allocate(capacity: count)
         unsafe tags = .allocate(capacity: Self.sets)
         unsafe tags.initialize(repeating: SIMD16(), count: Self.sets)
     }
@@ -112,7 +122,7 @@ struct KeyMemory: ~Copyable {
     deinit {
         unsafe tags.deallocate()
         unsafe entries.deallocate()
-        unsafe places.deallocate()
+        unsafe hashes.deallocate()
     }
 
     /// Whether looking up the keys of a batch, and remembering them, seems worth it: where most are seen once, now and then.
@@ -138,26 +148,33 @@ struct KeyMemory: ~Copyable {
         return matches
     }
 
-    /// Where a key leads, and its entry here; nil if it is not known.
+    /// A key's entry here; nil if it is not known.
     ///
     /// - Parameter matches: what `prefetch` said, with no `remember` since.
     @inline(__always)
-    func place(
-        of key: ShortKey,
-        _ tableHash: UInt64,
-        among matches: UInt32
-    ) -> (hash: HashKey, shard: Int, entry: Int)? {
-        guard let entry = find(key, tableHash, among: matches) else { return nil }
-        let known = unsafe entries + entry
-        return unsafe (HashKey(known.pointee.hash), Int(known.pointee.shard), entry)
+    func entry(of key: ShortKey, _ tableHash: UInt64, among matches: UInt32) -> Int? {
+        let first = Self.set(tableHash) &* Self.ways
+        var matches = matches
+        while matches != 0 {
+            let entry = first &+ matches.trailingZeroBitCount
+            if unsafe entries[entry].key == key { return entry }
+            matches &= matches &- 1
+        }
+        return nil
     }
 
+    /// The shard that takes an entry's key.
+    @inline(__always)
+    func shard(at entry: Int) -> Int { unsafe Int(truncatingIfNeeded: entries[entry].shard) }
+
+    /// What MD5 says of an entry's key.
+    @inline(__always)
+    func hash(at entry: Int) -> HashKey { unsafe hashes[entry] }
+
     /// The index of an entry's key in the table of the aggregate with this serial number; -1: that is not known.
-    ///
-    /// - Parameter entry: as `place` found it, with no `remember` since.
     @inline(__always)
     func index(at entry: Int, in serial: UInt64) -> Int {
-        let place = unsafe places[entry]
+        let place = unsafe entries[entry].place
         return place >> Self.indexBits == serial ? Int(place & (1 << Self.indexBits - 1)) : -1
     }
 
@@ -173,8 +190,8 @@ struct KeyMemory: ~Copyable {
         let place = serial << Self.indexBits | UInt64(index)
         let set = Self.set(tableHash)
         let matches = unsafe ctext_equal(tags[set], SIMD16(repeating: Self.tag(tableHash)))
-        if let entry = find(key, tableHash, among: matches) {
-            unsafe places[entry] = place
+        if let entry = entry(of: key, tableHash, among: matches) {
+            unsafe entries[entry].place = place
             return
         }
         // Into a free place, or any: which one is left to chance, so that keys that come in turns do not drive out each other.
@@ -183,8 +200,8 @@ struct KeyMemory: ~Copyable {
         let way = free == 0 ? Int(chance >> 60) : free.trailingZeroBitCount
         let entry = set * Self.ways + way
         unsafe tags[set][way] = Self.tag(tableHash)
-        unsafe (entries + entry).initialize(to: Entry(hash: hash.value, key: key, shard: UInt32(shard)))
-        unsafe (places + entry).initialize(to: place)
+        unsafe (entries + entry).initialize(to: Entry(key: key, place: place, shard: shard))
+        unsafe (hashes + entry).initialize(to: hash)
     }
 
     @inline(__always)
@@ -192,17 +209,4 @@ struct KeyMemory: ~Copyable {
 
     @inline(__always)
     private static func tag(_ tableHash: UInt64) -> UInt8 { max(1, UInt8(truncatingIfNeeded: tableHash >> 48)) }
-
-    /// A key's entry; nil if it is not known.
-    @inline(__always)
-    private func find(_ key: ShortKey, _ tableHash: UInt64, among matches: UInt32) -> Int? {
-        let first = Self.set(tableHash) &* Self.ways
-        var matches = matches
-        while matches != 0 {
-            let entry = first &+ matches.trailingZeroBitCount
-            if unsafe entries[entry].key == key { return entry }
-            matches &= matches &- 1
-        }
-        return nil
-    }
 }

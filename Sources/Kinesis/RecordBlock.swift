@@ -45,4 +45,19 @@ public enum RecordHead {
     public static let counted = 4
     /// Bytes of a record's length and its partition key's, where each has its key behind that.
     public static let keyed = 8
+
+    /// Where the partition key and the data of such a record lie whose head is at `offset`.
+    @inline(__always)
+    static func keyed(in block: Span<UInt8>, at offset: Int) -> (key: Range<Int>, data: Range<Int>) {
+        let (count, keyCount) = unsafe block.withUnsafeBytes {
+            (
+                unsafe Int(truncatingIfNeeded: $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self)),
+                unsafe Int(truncatingIfNeeded: $0.loadUnaligned(fromByteOffset: offset &+ 4, as: UInt32.self))
+            )
+        }
+        let start = offset &+ keyed
+        let (middle, end) = (start &+ keyCount, start &+ keyCount &+ count)
+        precondition(end <= block.count, "a record lies within its block")
+        return unsafe (Range(uncheckedBounds: (start, middle)), Range(uncheckedBounds: (middle, end)))
+    }
 }

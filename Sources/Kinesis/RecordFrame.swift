@@ -24,6 +24,22 @@ struct RecordFrame {
         (self.bits, count) = (bits | 0x1a << shift, Int(shift / 8 + 1))
     }
 
+    /// All that stands in front of the data of a record of `count` bytes under a partition key alone, and its size; nil where
+    /// that takes more than eight bytes, or is a rare shape.
+    @inline(__always)
+    static func head(_ partition: Int, count: Int) -> (bits: UInt64, size: Int)? {
+        guard partition < 0x80 else { return nil }
+        let (partition, count) = (UInt64(truncatingIfNeeded: partition), UInt64(truncatingIfNeeded: count))
+        // 1A count + 4, 08 index, 1A count: each number in a byte, or in two.
+        if count < 0x7c { return (0x1a_00_08_04_1a &+ count &* 0x0100_0000_0100 &+ partition << 24, 6) }
+        guard count >= 0x80, count < 0x3ff0 else { return nil }
+        let bits = 0x1a_00_08_00_00_1a | twoBytes(count &+ 5) << 8 | partition << 32 | twoBytes(count) << 48
+        return (bits, 8)
+    }
+
+    @inline(__always)
+    private static func twoBytes(_ number: UInt64) -> UInt64 { number & 0x7f | 0x80 | (number >> 7) << 8 }
+
     /// An index as a variable-length number, and its size in bits.
     @inline(__always)
     private static func index(_ index: Int) -> (UInt64, UInt64) {
@@ -46,7 +62,38 @@ struct RecordFrame {
     /// Writes a record at `begin`, and returns where its data begins.
     ///
     /// Its head is written in words: up to 32 bytes behind the record must be there to be written to.
-    /// - Parameter length: of a record of so many bytes.
+    /// - Parameters:
+    ///   - record: where it lies.
+    ///   - count: its bytes.
+    ///   - length: of a record of so many bytes.
+    @inline(__always)
+    @unsafe
+    func write(
+        _ record: UnsafeRawPointer,
+        count: Int,
+        length: Int,
+        at begin: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
+        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: length), at: begin + 1)
+        unsafe out.storeBytes(of: bits, as: UInt64.self)
+        unsafe out = Varint.store(UInt64(truncatingIfNeeded: count), at: out + self.count)
+        unsafe Self.copy(record, count, to: out)
+        return unsafe out
+    }
+
+    /// Copies a record; a short one here, for which a call would cost as much as the copy.
+    @inline(__always)
+    @unsafe
+    static func copy(_ record: UnsafeRawPointer, _ count: Int, to out: UnsafeMutableRawPointer) {
+        if 32...256 ~= count {
+            unsafe ctext_copy_short(out, record, count)
+        } else {
+            unsafe out.copyMemory(from: record, byteCount: count)
+        }
+    }
+
+    /// The same for a record that may be empty and lie nowhere.
     @inline(__always)
     @unsafe
     func write(
@@ -54,20 +101,6 @@ struct RecordFrame {
         length: Int,
         at begin: UnsafeMutableRawPointer
     ) -> UnsafeMutableRawPointer {
-        unsafe begin.storeBytes(of: 0x1a, as: UInt8.self)
-        var out = unsafe Varint.store(UInt64(truncatingIfNeeded: length), at: begin + 1)
-        unsafe out.storeBytes(of: bits, as: UInt64.self)
-        unsafe out = Varint.store(UInt64(truncatingIfNeeded: record.count), at: out + count)
-        unsafe Self.copy(record, to: out)
-        return unsafe out
-    }
-
-    /// Copies a record; a short one here, for which a call would cost as much as the copy.
-    @inline(__always)
-    @unsafe
-    private static func copy(_ record: UnsafeRawBufferPointer, to out: UnsafeMutableRawPointer) {
-        guard let from = record.baseAddress else { return }
-        guard 32...256 ~= record.count else { return unsafe out.copyMemory(from: from, byteCount: record.count) }
-        unsafe ctext_copy_short(out, from, record.count)
+        unsafe write(record.baseAddress ?? UnsafeRawPointer(begin), count: record.count, length: length, at: begin)
     }
 }

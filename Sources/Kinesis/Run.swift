@@ -19,56 +19,79 @@ public struct Run: Equatable, Sendable {
 /// The runs of an open aggregate, in order of arrival.
 @safe
 struct RunList: ~Copyable {
-    private var runs: UnsafeMutablePointer<Run>?
-    private var count = 0
-    private var capacity = 0
+    /// In front of the first is one that no other goes on.
+    private var front = unsafe nowhere
+    /// Where the next one goes, and where the memory for them ends.
+    private var (next, end) = unsafe (nowhere, nowhere)
 
-    deinit { unsafe runs?.deallocate() }
+    /// Of a list without memory.
+    private static var nowhere: UnsafeMutablePointer<Run> { unsafe .init(bitPattern: MemoryLayout<Run>.alignment)! }
+
+    deinit { if capacity > 0 { unsafe front.deallocate() } }
 
     /// Adds a run behind the others, as part of the last one if it goes on there.
     ///
     /// - Returns: whether that took memory.
     @inline(__always)
     mutating func add(_ run: Run) -> Bool {
-        if count > 0, let last = unsafe runs.map({ unsafe $0 + (count - 1) }),
-            unsafe last.pointee.source == run.source && last.pointee.end == run.first
-        {
-            unsafe last.pointee.end = run.end
-            unsafe last.pointee.records += run.records
-            return false
-        }
-        let grows = count == capacity
-        if grows { grow() }
-        unsafe runs![count] = run
-        count += 1
-        return grows
+        if unsafe next == end { return addToFull(run) }
+        unsafe put(run, at: next)
+        return false
     }
 
-    private mutating func grow() {
-        capacity = max(1, capacity * 2)
-        let more = UnsafeMutablePointer<Run>.allocate(capacity: capacity)
-        if let runs = unsafe runs { unsafe more.moveInitialize(from: runs, count: count) }
-        unsafe runs?.deallocate()
-        unsafe runs = more
+    @inline(__always)
+    @unsafe
+    private mutating func put(_ run: Run, at next: UnsafeMutablePointer<Run>) {
+        let last = unsafe next - 1
+        if unsafe last.pointee.end == run.first, unsafe last.pointee.source == run.source {
+            unsafe last.pointee.end = run.end
+            unsafe last.pointee.records &+= run.records
+        } else {
+            unsafe next.initialize(to: run)
+            unsafe self.next = next + 1
+        }
     }
+
+    /// Adds a run where there is no room for another, or no memory yet.
+    private mutating func addToFull(_ run: Run) -> Bool {
+        if capacity > 0 {
+            let last = unsafe next - 1
+            if unsafe last.pointee.end == run.first, unsafe last.pointee.source == run.source {
+                unsafe put(run, at: next)
+                return false
+            }
+        }
+        let (before, count, capacity) = (self.capacity, count, max(1, self.capacity * 2))
+        let more = UnsafeMutablePointer<Run>.allocate(capacity: 1 + capacity)
+        unsafe more.initialize(to: Run(source: .max, first: .max, end: .max))
+        if before > 0 {
+            unsafe (more + 1).moveInitialize(from: front + 1, count: count)
+            unsafe front.deallocate()
+        }
+        unsafe (front, next, end) = (more, more + 1 + count, more + 1 + capacity)
+        unsafe put(run, at: more + 1 + count)
+        return true
+    }
+
+    private var count: Int { max(0, unsafe next - front - 1) }
+    private var capacity: Int { max(0, unsafe end - front - 1) }
 
     /// Has the memory brought into which `add` will write.
     @inline(__always)
-    func prefetchEnd() {
-        if let runs = unsafe runs { unsafe ctext_prefetch(runs + count) }
-    }
+    func prefetchEnd() { unsafe ctext_prefetch(next) }
 
     /// Bytes of memory it holds.
     @inline(__always)
-    var footprint: Int { capacity * MemoryLayout<Run>.stride }
+    var footprint: Int { unsafe (end - front) * MemoryLayout<Run>.stride }
 
     /// Those that were added, which it forgets; memory for more than `most` is given back.
     mutating func take(keeping most: Int) -> [Run] {
-        let all = unsafe Array(UnsafeBufferPointer(start: runs, count: count))
-        count = 0
+        guard count > 0 else { return [] }
+        let all = unsafe Array(UnsafeBufferPointer(start: front + 1, count: count))
+        unsafe next = front + 1
         if capacity > most {
-            unsafe runs?.deallocate()
-            unsafe (runs, capacity) = (nil, 0)
+            unsafe front.deallocate()
+            unsafe (front, next, end) = (Self.nowhere, Self.nowhere, Self.nowhere)
         }
         return all
     }

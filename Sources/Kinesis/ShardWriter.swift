@@ -60,8 +60,9 @@ struct ShardWriter: ~Copyable {
         if compression == .none { aggregate.prefetch(count, tableHash) }
     }
 
-    /// Says which aggregate is open, as `AggregateWriter.serial` does.
-    var serial: UInt64 { aggregate.serial }
+    /// Says which aggregate is open, as `AggregateWriter.serial` does; where records are compressed, none that an index is of.
+    @inline(__always)
+    var serial: UInt64 { compression == .none ? aggregate.serial : .max }
 
     /// The same under a partition key that places the record at `hash`.
     ///
@@ -82,11 +83,11 @@ struct ShardWriter: ~Copyable {
         return append(record, under: key, from: run, receipt: receipt) ? 0 : nil
     }
 
-    /// The same under the partition key with an index that `append` returned since the last seal.
+    /// The same under the partition key with an index in the open aggregate, as `AggregateWriter.append` does.
     @inline(__always)
-    mutating func append(_ record: Span<UInt8>, underKnown index: Int, from run: Run) -> Bool {
-        guard compression == .none else { return false }
-        return aggregate.append(record, underKnown: index, from: run)
+    @unsafe
+    mutating func append(_ record: UnsafeRawPointer, count: Int, underKnown index: Int, from run: Run) -> Bool {
+        unsafe aggregate.append(record, count: count, underKnown: index, from: run)
     }
 
     /// Appends the records of `block` from `offset` on, as `AggregateWriter.append` does.
