@@ -79,6 +79,8 @@ import Testing
             var limits = Aggregator.Limits()
             limits.size = [700, 5_000, 51_200].randomElement(using: &random)!
             limits.records = random.oneIn(3) ? 1 + random.below(20) : 0
+            let cutsLong = random.oneIn(3)
+            if cutsLong { (limits.record, limits.longLines) = (200, .truncate) }
             var batching = Batcher.Limits()
             batching.shardShare = nil
             let now = Instant.now
@@ -92,7 +94,10 @@ import Testing
             for number in 0..<blocks {
                 let block = (0..<random.below(150)).map { _ in
                     let key = number < onlyOnce ? Array("once-\(random.next())".utf8) : Self.key(&random)
-                    return Input(key: key, data: random.bytes(random.below(300)))
+                    // Around where a length takes two bytes, and three.
+                    let size = random.oneIn(300) ? 16_360 + random.below(40) : random.below(300)
+                    // A cut looks for UTF-8.
+                    return Input(key: key, data: random.bytes(size).map { $0 & 0x7f })
                 }
                 let bytes = Self.block(of: block)
                 aggregator.take(
@@ -102,7 +107,7 @@ import Testing
                     receipt: now,
                     into: &batcher
                 )
-                inputs += block
+                inputs += cutsLong ? block.map { Input(key: $0.key, data: Array($0.data.prefix(200))) } : block
             }
             aggregator.sealAll(into: &batcher)
             #expect(aggregator.takeCounts().records == inputs.count, random.note)
