@@ -18,7 +18,7 @@ public struct BodyPiece {
     /// `bytes` in base64, with padding.
     @unsafe
     public init(base64Of bytes: UnsafeRawBufferPointer) {
-        unsafe (self.bytes, isBase64, count) = (bytes, true, (bytes.count + 2) / 3 * 4)
+        unsafe (self.bytes, isBase64, count) = (bytes, true, cbase64_size(bytes.count))
     }
 
     /// Writes the body's bytes from `offset` on, as many as there are and as `room` takes.

@@ -205,7 +205,7 @@ public struct AggregateWriter: ~Copyable {
         end = maxRecords == 0 ? min(used + maxSize - size, memory.capacity - Self.tailroom) : 0
     }
 
-    /// Has the memory brought that appending a record of `count` bytes will write.
+    /// Has memory brought that is written soon: what appending a record of `count` bytes looks at, and where those behind it go.
     ///
     /// Whoever appends to many aggregates does this for some records at once, so that they wait for memory together.
     /// - Parameter tableHash: the partition key's, by `KeyTable.hash`, where its index is not known.
@@ -214,8 +214,8 @@ public struct AggregateWriter: ~Copyable {
         guard !isEmpty else { return }
         if let tableHash { partitionKeys.prefetch(tableHash) }
         runs.prefetchEnd()
-        // What the next ones will, as this one's was for those before it: memory is slower than one batch. The lines of a long
-        // record are brought by the processor, which sees them written one after the other.
+        // This one's lines were brought for those before it: memory is slower than one batch. Those of a long record are brought
+        // by the processor, which sees them written one after the other.
         let end = unsafe memory.base + used
         unsafe ctext_prefetch(end + 128)
         unsafe ctext_prefetch(end + 192)

@@ -258,11 +258,12 @@ public struct Aggregator: ~Copyable {
         _ batcher: inout Batcher
     ) {
         batch.place(by: map, in: writers)
-        var index = 0
         while true {
-            index = appendKnown(from: index, of: block)
+            batch.next = appendKnown(from: batch.next, of: block)
+            let index = batch.next
             guard index < batch.count else { break }
             batch.forgetIndex(of: index)
+            batch.next += 1
             let entry = unsafe batch.entries + index
             let record = unsafe block.extracting(unchecked: entry.pointee.data)
             if unsafe entry.pointee.hasKey, record.count <= limits.record {
@@ -278,7 +279,6 @@ public struct Aggregator: ~Copyable {
                 let key = unsafe entry.pointee.hasKey ? batch.recordKey(of: index) : drawnKey()
                 take(record: record, under: key, from: batch.run(of: index), receipt: receipt, into: &batcher)
             }
-            index += 1
         }
         batch.end()
     }

@@ -48,6 +48,8 @@ struct KeyBatch: ~Copyable {
 
     let entries: UnsafeMutablePointer<Entry>
     private(set) var count = 0
+    /// The first that has not been appended.
+    var next = 0
     /// The block in which the records lie, and the source they came from.
     private var block: UnsafeRawBufferPointer
     private var source: UInt32 = 0
@@ -89,14 +91,14 @@ struct KeyBatch: ~Copyable {
     /// Starts with records of `block`, which stays where it is until the last of them is placed, and came from `source`.
     mutating func begin(_ block: Span<UInt8>, from source: UInt32) {
         precondition(block.count <= UInt32.max, "a block is less than 4 GiB")
-        (count, self.source) = (0, source)
+        (count, next, self.source) = (0, 0, source)
         decoded.clear()
         unsafe self.block = block.withUnsafeBytes { unsafe $0 }
         looks = memory.isWorthALook()
     }
 
     /// Ends with them.
-    mutating func end() { count = 0 }
+    mutating func end() { (count, next) = (0, 0) }
 
     /// Adds a record.
     ///
@@ -204,8 +206,8 @@ struct KeyBatch: ~Copyable {
         if looks { unsafe entry.pointee.matches = memory.prefetch(tableHash) }
     }
 
-    /// Finds the shards of all records that have a key, and the index of each in its shard's open aggregate; has the memory
-    /// brought in which they will be written.
+    /// Finds the shards of all records that have a key, and the index of each in its shard's open aggregate; has memory
+    /// brought as `AggregateWriter.prefetch` does.
     mutating func place(by map: ShardMap, in writers: borrowing FixedArray<ShardWriter>) {
         var (shortCount, longCount, knownCount) = (0, 0, 0)
         for index in 0..<count {
@@ -288,9 +290,9 @@ struct KeyBatch: ~Copyable {
         )
     }
 
-    /// Forgets the indices of keys in the aggregate of a shard that has been sealed.
+    /// Forgets the indices that keys of records to come have in the aggregate of a shard that has been sealed.
     mutating func forgetIndices(in shard: Int) {
-        for index in 0..<count where unsafe entries[index].shard == shard { forgetIndex(of: index) }
+        for index in next..<max(next, count) where unsafe entries[index].shard == shard { forgetIndex(of: index) }
     }
 
     /// Forgets the index of a record's key, if it is known: the record is appended under the key itself.
@@ -298,9 +300,15 @@ struct KeyBatch: ~Copyable {
         let entry = unsafe entries + index
         guard unsafe entry.pointee.index >= 0 else { return }
         unsafe entry.pointee.indexNumber = -1
-        unsafe entry.pointee.short.pad(into: blocks)
-        unsafe cmd5_block_sums(blocks, 1, sums, lanes)
-        unsafe entry.pointee.hash = sum(at: 0)
+        let (short, tableHash) = unsafe (entry.pointee.short, entry.pointee.tableHash)
+        if let place = memory.entry(of: short, tableHash, among: memory.prefetch(tableHash)) {
+            unsafe entry.pointee.hash = memory.hash(at: place)
+        } else {
+            // Others have driven it out meanwhile.
+            unsafe short.pad(into: blocks)
+            unsafe cmd5_block_sums(blocks, 1, sums, lanes)
+            unsafe entry.pointee.hash = sum(at: 0)
+        }
     }
 
     /// A record's partition key, which lies there until the batch is changed.

@@ -107,7 +107,8 @@ struct KeyMemory: ~Copyable {
     /// How much oftener keys were known than not, of the last some thousand; below zero, hardly any is.
     private var luck = mostLuck
     private static let mostLuck = 4096
-    private var looks: UInt8 = 0
+    /// Batches, counted to 255 and on from 0.
+    private var turn: UInt8 = 0
     private var chance: UInt64 = 1
 
     init() {
@@ -127,8 +128,8 @@ struct KeyMemory: ~Copyable {
 
     /// Whether looking up the keys of a batch, and remembering them, seems worth it: where most are seen once, now and then.
     mutating func isWorthALook() -> Bool {
-        looks &+= 1
-        return luck >= 0 || looks & 15 == 0
+        turn &+= 1
+        return luck >= 0 || turn & 15 == 0
     }
 
     /// Notes how many keys of a batch were known.

@@ -87,7 +87,8 @@ struct ShardWriter: ~Copyable {
     @inline(__always)
     @unsafe
     mutating func append(_ record: UnsafeRawPointer, count: Int, underKnown index: Int, from run: Run) -> Bool {
-        unsafe aggregate.append(record, count: count, underKnown: index, from: run)
+        assert(compression == .none, "an index is of no aggregate of compressed records")
+        return unsafe aggregate.append(record, count: count, underKnown: index, from: run)
     }
 
     /// Appends the records of `block` from `offset` on, as `AggregateWriter.append` does.

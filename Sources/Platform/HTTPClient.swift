@@ -47,10 +47,11 @@ public final class HTTPClient {
     private var idle: [Transfer] = []
     private var running: [Transfer] = []
     /// Calls under way that send large pieces.
-    private var largeSenders = 0
-    /// As many may, so that their buffers take 4.4 MiB at most: whoever answers late, and so has many calls under way, gets
-    /// them no faster than the network takes them.
-    private static let mostLargeSenders = 8
+    package private(set) var largeSenders = 0
+    /// As many may, so that their buffers take 4.4 MiB at most; the others have 128 KiB each.
+    ///
+    /// Whoever answers late, and so has many calls under way, gets them no faster than the network takes them.
+    package static let mostLargeSenders = 8
 
     public init(_ options: Options) {
         self.options = options
@@ -189,8 +190,7 @@ public final class Transfer {
     private var piece = 0
     private var offset = 0
 
-    /// Bytes of the body that libcurl takes, and sends, at once: at its default 16 KiB a call of 1 MiB takes four times the
-    /// system calls.
+    /// Bytes of the body that libcurl takes, and sends, at once; its default is 64 KiB.
     private static let usualPiece = 128 << 10
     /// Half a call of 1 MiB, and a little.
     ///

@@ -29,9 +29,9 @@ def wait_for_delivery(agent, logs):
     written = sum(path.stat().st_size for path in logs.iterdir())
 
     def is_delivered():
-        account = ledger(agent)
-        is_settled = account["in_flight"]["records"] == account["spooled"]["records"] == 0
-        return is_settled and sum(agent.checkpoints.values()) == written
+        # The ledger is written first: read behind the checkpoints, it is never older than they are.
+        position, account = sum(agent.checkpoints.values()), ledger(agent)
+        return position == written and account["in_flight"]["records"] == account["spooled"]["records"] == 0
 
     until(
         is_delivered, 60, lambda: f"everything to be delivered: {ledger(agent)}\n{agent.runs[-1].log[-2000:]}", every=0.2

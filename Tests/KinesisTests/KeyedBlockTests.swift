@@ -87,7 +87,7 @@ import Testing
             var batcher = Batcher(batching, map: map, now: now)
             let pool = BufferPool(mostKept: 0)
             var aggregator = Aggregator(.key, limits, map: map, pool: pool, seed: random.next())
-            var inputs: [Input] = []
+            var (inputs, position): ([Input], UInt64) = ([], 0)
             // Now and then so many that what is remembered is driven out; or first those that are seen once, until none is
             // looked up any more.
             let (blocks, onlyOnce) = round % 13 == 0 ? (400, random.below(150)) : (30, 0)
@@ -103,10 +103,11 @@ import Testing
                 aggregator.take(
                     keyed: bytes.span,
                     source: 1,
-                    position: UInt64(inputs.count),
+                    position: position,
                     receipt: now,
                     into: &batcher
                 )
+                position += UInt64(block.reduce(0) { $0 + $1.data.count })
                 inputs += cutsLong ? block.map { Input(key: $0.key, data: Array($0.data.prefix(200))) } : block
             }
             aggregator.sealAll(into: &batcher)
@@ -114,12 +115,20 @@ import Testing
 
             var came: [[UInt8]: [[UInt8]]] = [:]
             var keyless: [[UInt8]] = []
+            // Every byte is in one run, and once.
+            var spans = Spans(from: 0)
             for aggregate in batcher.takeAll() {
                 let (place, records) = Self.records(of: aggregate)
                 #expect(records.count == aggregate.recordCount, random.note)
                 #expect(aggregate.dataCount <= limits.size || aggregate.recordCount == 1, random.note)
                 #expect(limits.records == 0 || aggregate.recordCount <= limits.records, random.note)
+                let runs = aggregate.origin.runs
+                #expect(runs.reduce(0) { $0 + Int($1.records) } == aggregate.recordCount, random.note)
+                #expect(runs.allSatisfy { $0.source == 1 }, random.note)
+                for run in runs { spans.settle(run.first..<run.end) }
                 let shard = map[place]
+                #expect(shard.range.contains(aggregate.hashes.lowerBound), random.note)
+                #expect(shard.range.contains(aggregate.hashes.upperBound), random.note)
                 for record in records {
                     if record.key.isEmpty {
                         keyless.append(record.data)
@@ -130,6 +139,7 @@ import Testing
                     came[record.key, default: []].append(record.data)
                 }
             }
+            #expect(spans.settled == position && !spans.hasGap, random.note)
             var sent: [[UInt8]: [[UInt8]]] = [:]
             for input in inputs where input.isPlaced { sent[input.key, default: []].append(input.data) }
             #expect(came == sent, random.note)

@@ -109,6 +109,46 @@ private final class Piece {
         #expect(answers.allSatisfy { $0.body == "body \($0.number)" })
     }
 
+    @Test func `of calls under way eight send large pieces, and as many again when these have ended`() throws {
+        let server = try TestServer { connection in
+            while connection.receive() != nil { connection.answer("here") }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(.init(url: server.url))
+        let piece = Piece([UInt8](repeating: 7, count: 300 << 10))
+        defer { withExtendedLifetime(piece) {} }
+        func start(_ calls: Int, of pieces: Int) {
+            for number in 0..<calls {
+                let transfer = client.transfer()
+                for _ in 0..<pieces { piece.add(to: transfer) }
+                client.start(transfer, token: number)
+            }
+        }
+        for _ in 0..<3 {
+            start(12, of: 2)
+            #expect(client.inFlight == 12 && client.largeSenders == HTTPClient.mostLargeSenders)
+            let bell = try Doorbell()
+            let end = Instant.now + .seconds(20)
+            while client.inFlight > 0, .now < end {
+                client.wait(for: bell, atMost: .milliseconds(100))
+                client.finished { _, _ in }
+            }
+            #expect(client.inFlight == 0 && client.largeSenders == 0)
+            start(3, of: 2)
+            #expect(client.largeSenders == 3)
+            client.cancelAll()
+            #expect(client.largeSenders == 0)
+        }
+        // Short bodies leave it to others.
+        let small = Piece([1, 2, 3])
+        let transfer = client.transfer()
+        small.add(to: transfer)
+        client.start(transfer, token: 1)
+        #expect(client.largeSenders == 0)
+        client.cancelAll()
+        withExtendedLifetime(small) {}
+    }
+
     @Test func `an error's status and body are an answer`() throws {
         let server = try TestServer { connection in
             while connection.receive() != nil { connection.answer("why", status: "503 Gone away") }

@@ -30,6 +30,7 @@ package struct Work: Sendable {
         Work("lookup", 20, "hash key among 10,000 shards", lookups),
         Work("lines", 3, "line of 217 bytes cut, framed and sealed, 4 shards", hasPaths: true, lines),
         Work("keyed", 4, "record of 100 bytes, 1,000 keys over 64 shards", hasPaths: true, keyed),
+        Work("keyed one", 4, "the same of 20 keys in one shard, without checksums") { packedByKey(20, shards: 1) },
         Work("field", 4, "JSON line, keyed by a field, 64 shards", hasPaths: true, { fields(1000) }),
         Work("fields", 1, "JSON line, under one of 20,000 keys", hasPaths: true, { fields(20_000) }),
         Work("checksum", 4, "checksum of one aggregate of 50 KiB", checksums),
@@ -69,7 +70,7 @@ package struct Work: Sendable {
     /// Those that other programs compare: of packing, and of syslog messages from standard input.
     package static let others = [
         Work("pack", 4, "record of 100 bytes under one key", packed),
-        Work("pack-keys", 4, "record of 100 bytes, 1,000 keys", packedByKey),
+        Work("pack-keys", 4, "record of 100 bytes, 1,000 keys", { packedByKey(1000, shards: 64) }),
         Work("syslog-memchr", 8, "syslog message") { kept(SyslogWorks.read()) { $0.search(rounds: $1) } },
         Work("syslog-memcpy", 8, "syslog message") { kept(SyslogWorks.read()) { $0.copy(rounds: $1) } },
         Work("syslog-raw", 8, "syslog message") { kept(SyslogWorks.read()) { $0.raw(rounds: $1) } },

@@ -123,11 +123,11 @@ func lines() -> (Int) -> Int {
     return kept(Packing(.spread, shards: 4)) { packing, rounds in packing.take(lines: block, rounds: rounds) }
 }
 
-/// 100-byte records of 1,000 keys.
-private func keyedBlock() -> [UInt8] {
+/// 1,000 records of 100 bytes, under so many keys in turn.
+private func keyedBlock(_ keys: Int) -> [UInt8] {
     var block: [UInt8] = []
     for number in 0..<1000 {
-        let key = Array("device-\(number * 7919)".utf8)
+        let key = Array("device-\(number % keys * 7919)".utf8)
         for length in [100, key.count] { block += (0..<4).map { UInt8(truncatingIfNeeded: length >> ($0 * 8)) } }
         block += key + [UInt8](repeating: 120, count: 100)
     }
@@ -135,7 +135,7 @@ private func keyedBlock() -> [UInt8] {
 }
 
 func keyed() -> (Int) -> Int {
-    let block = keyedBlock()
+    let block = keyedBlock(1000)
     return kept(Packing(.key, shards: 64)) { packing, rounds in
         var records = 0
         for _ in 0..<rounds {
@@ -163,10 +163,10 @@ func packed() -> (Int) -> Int {
     }
 }
 
-/// The same under 1,000 keys.
-func packedByKey() -> (Int) -> Int {
-    let block = keyedBlock()
-    return packed(Packing(.key, shards: 64)) { packing, position in
+/// The same under so many keys.
+func packedByKey(_ keys: Int, shards: Int) -> (Int) -> Int {
+    let block = keyedBlock(keys)
+    return packed(Packing(.key, shards: shards)) { packing, position in
         packing.aggregator.take(
             keyed: block.span,
             source: 1,

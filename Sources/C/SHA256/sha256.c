@@ -193,7 +193,7 @@ struct walk {
 
 /// The bytes that a piece is of its message.
 static size_t length(const struct csha256_piece *piece) {
-    return piece->is_base64 ? (piece->count + 2) / 3 * 4 : piece->count;
+    return piece->is_base64 ? cbase64_size(piece->count) : piece->count;
 }
 
 static void copy(const struct csha256_piece *piece, size_t offset, unsigned char *out, size_t count) {

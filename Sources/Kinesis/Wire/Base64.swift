@@ -4,7 +4,7 @@ public import Bytes
 /// Base64 with padding (RFC 4648), as JSON carries record data.
 public enum Base64 {
     /// Characters that `count` bytes become.
-    public static func size(of count: Int) -> Int { (count + 2) / 3 * 4 }
+    public static func size(of count: Int) -> Int { cbase64_size(count) }
 
     /// Appends `bytes` in base64.
     public static func encode(_ bytes: Span<UInt8>, to out: inout ByteWriter) {
