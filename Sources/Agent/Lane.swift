@@ -499,8 +499,9 @@ struct Lane: ~Copyable {
     /// When there is something to ask, if nothing is asked now.
     private func nextQuestion(_ now: Instant) -> Instant? {
         guard nextCaller == nil else { return nil }
-        let due = [shards.nextDue(now: now), intake.hasLongRecords ? recordLimit.nextDue(now: now) : nil]
-        return due.compactMap { $0 }.min().map { max($0, breaker.heldUntil ?? $0) }
+        var due = shards.nextDue(now: now)
+        if intake.hasLongRecords, let other = recordLimit.nextDue(now: now) { due = min(due ?? other, other) }
+        return due.map { max($0, breaker.heldUntil ?? $0) }
     }
 
     private mutating func askAboutStream(_ now: Instant) {

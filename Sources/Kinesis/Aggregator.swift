@@ -10,7 +10,7 @@ public struct Aggregator: ~Copyable {
         case spread
         /// To a random shard for each record, by the shards' widths.
         case random
-        /// By the key that comes with each block.
+        /// By the key that comes with each block, or with each record; a record whose own is empty, or no text: as `random` does.
         case key
         /// By the value that the pointer finds in a record; a record without one: as `random` does.
         case field(JSONPointer)
@@ -47,7 +47,9 @@ public struct Aggregator: ~Copyable {
     /// For placement without a key: each shard's own.
     private let shardKeys: [RecordKey]
     /// For placement by a field.
-    private var fieldKeys: FieldKeys?
+    private let fieldKeys: FieldKeys?
+    /// For records without a key, where others have keys of their own.
+    private var drawnKeys: DrawnKeys?
     /// Records that are placed by keys of their own.
     private var batch = KeyBatch()
     private let md5 = MD5()
@@ -76,7 +78,7 @@ public struct Aggregator: ~Copyable {
     public init(_ placement: Placement, _ limits: Limits, map: ShardMap, pool: BufferPool, seed: UInt64) {
         (self.placement, self.limits, self.map) = (placement, limits, map)
         random = SplitMix64(seed: seed)
-        if case .field(let pointer) = placement { fieldKeys = FieldKeys(pointer, shards: map.count) }
+        if case .field(let pointer) = placement { fieldKeys = FieldKeys(pointer) } else { fieldKeys = nil }
         let gzip = GzipWriter()
         let keepsTables = map.count <= Self.fewShards
         writers = FixedArray(count: map.count) { _ in
@@ -361,11 +363,14 @@ public struct Aggregator: ~Copyable {
         tookOne(of: record.count, in: shard, &batcher)
     }
 
-    /// A key for a record without the field that the placement wants; nil where it wants none.
+    /// A key for a record without the one that the placement wants; nil where it wants none.
     private mutating func drawnKey() -> RecordKey? {
-        guard fieldKeys != nil else { return nil }
+        guard placement == .key || fieldKeys != nil else { return nil }
         keyless += 1
-        return fieldKeys!.drawnKey(random.next(), map, md5)
+        var keys = drawnKeys.take() ?? DrawnKeys(shards: map.count)
+        let key = keys.next(random.next(), map, md5)
+        drawnKeys = keys
+        return key
     }
 
     private mutating func sealFull(_ shard: Int, _ receipt: Instant, _ batcher: inout Batcher) {
