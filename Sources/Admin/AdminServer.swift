@@ -116,7 +116,8 @@ extension Configuration.Agent {
     /// The word in `admin_token_file`; nil: none is needed.
     ///
     /// - Parameter file: the configuration's name, for the fault.
-    func adminToken(file: String) throws(Fault) -> [UInt8]? {
+    /// - Throws: what is wrong with that file.
+    public func adminToken(file: String) throws(Fault) -> [UInt8]? {
         guard !adminTokenFile.isEmpty else { return nil }
         func fault(_ message: String) -> Fault {
             Fault(file: file, place: adminTokenFilePlace, key: "agent.admin_token_file", message: message)

@@ -381,9 +381,7 @@ extension Configuration.SocketSettings {
     /// The threads that read the input.
     var parts: [Feed.Part] {
         var parts: [Feed.Part] = []
-        if listen.contains(where: { if case .udp = $0 { true } else { false } }) {
-            parts += (0..<readers).map { .udp(reader: $0) }
-        }
+        if listen.contains(where: \.isUDP) { parts += (0..<readers).map { .udp(reader: $0) } }
         if listen.contains(where: { if case .unixgram = $0 { true } else { false } }) { parts.append(.unixgram) }
         if listen.contains(where: { !$0.isDatagram }) { parts.append(.streams) }
         return parts

@@ -35,6 +35,8 @@ public struct AggregateWriter: ~Copyable {
     private var used = leastHeadroom
     /// Up to where records may go without another look at what limits them; 0: that is not known.
     private var end = 0
+    /// Beside what else a record under a known key touches: in the same lines of the cache.
+    private var runs = RunList()
     /// Bytes kept free in front of the records for the magic and the key tables.
     private var headroom = leastHeadroom
     /// Bytes that both key tables take in front of the records.
@@ -45,7 +47,6 @@ public struct AggregateWriter: ~Copyable {
     private var hashes = HashKey.lowest...HashKey.lowest
     /// Where the payload of the first record lies: what is sent if no other joins it.
     private var firstPayload = 0..<0
-    private var runs = RunList()
     /// What to start the next aggregate with: as much as this shard needed last time.
     private var usualSize = 0
     /// For the key tables and the runs.

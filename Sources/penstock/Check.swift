@@ -1,6 +1,8 @@
+import Admin
 import Agent
 import ArgumentParser
 import Kinesis
+import Platform
 
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -11,6 +13,12 @@ struct Check: ParsableCommand {
 
     func run() throws {
         let configuration = try source.load()
+        if configuration.agent.admin != nil {
+            do throws(Fault) { _ = try configuration.agent.adminToken(file: source.path) } catch {
+                StandardError.write("\(error)\n")
+                throw Exit.badConfiguration
+            }
+        }
         let output = configuration.outputs[0]
         print("\(source.path): no faults")
         for input in configuration.inputs {

@@ -45,4 +45,55 @@ import Testing
         check(try letters.append(letter, milliseconds: 0))
         #expect(try FileStatus(of: DeadLetters.files(in: scratch["letters"])[0]).size < 14 << 20)
     }
+
+    private static func letter(_ data: String) -> DeadLetters.Letter {
+        DeadLetters.Letter(reason: "r", input: "a", source: "s", first: 0, end: 1, data: Array(data.utf8))
+    }
+
+    private static func texts(_ folder: String) throws -> [String] {
+        try DeadLetters.files(in: folder).flatMap { file in
+            try Folder.read(file, limit: 1 << 20).split(separator: 10).map {
+                String(decoding: try #require(DeadLetters.read(Array($0))).letter.data, as: UTF8.self)
+            }
+        }
+    }
+
+    @Test func `what comes behind a file that was taken away is where it is looked for`() throws {
+        let scratch = try Scratch()
+        let folder = scratch["letters"]
+        var letters = DeadLetters(folder, maxSize: 1 << 20)
+        check(try letters.append(Self.letter("first"), milliseconds: 0))
+        try letters.sync()
+        try Folder.move(DeadLetters.files(in: folder)[0], to: scratch["elsewhere"])
+        check(try letters.append(Self.letter("second"), milliseconds: 1))
+        try letters.sync()
+        #expect(try Self.texts(folder) == ["second"])
+        try Folder.remove(DeadLetters.files(in: folder)[0])
+        check(try letters.append(Self.letter("third"), milliseconds: 2))
+        // Not looked at before it is safe: it might be taken back, and must not be in two files.
+        check(try letters.append(Self.letter("fourth"), milliseconds: 2))
+        try letters.sync()
+        #expect(try Self.texts(folder) == ["third", "fourth"])
+    }
+
+    @Test func `files that are taken away make room for others`() throws {
+        let scratch = try Scratch()
+        let folder = scratch["letters"]
+        let (text, day) = (String(repeating: "x", count: 400), 86_400_000 as Int64)
+        var letters = DeadLetters(folder, maxSize: 2000)
+        check(try letters.append(Self.letter(text), milliseconds: 0))
+        check(try letters.append(Self.letter(text), milliseconds: 0))
+        check(try letters.append(Self.letter(text), milliseconds: day))
+        try letters.sync()
+        let isRefused = try !letters.append(Self.letter(text), milliseconds: day)
+        #expect(isRefused)
+        try Folder.remove(DeadLetters.files(in: folder)[0])
+        // The files are not counted for each record that finds no room.
+        let isStillRefused = try !letters.append(Self.letter(text), milliseconds: day + 1)
+        #expect(isStillRefused)
+        check(try letters.append(Self.letter(text), milliseconds: day + 1000))
+        check(try letters.append(Self.letter(text), milliseconds: day + 1000))
+        let isFullAgain = try !letters.append(Self.letter(text), milliseconds: day + 1000)
+        #expect(isFullAgain)
+    }
 }

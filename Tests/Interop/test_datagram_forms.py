@@ -150,3 +150,44 @@ def test_systemd_passes_sockets_of_datagrams(local_kinesis, stream, make_agent, 
     assert path.exists()
     text = log.read_text()
     assert f"address=udp://127.0.0.1:{port if by == 'address' else 1}" in text and "received=50" in text, text
+
+
+def test_what_the_kernel_drops_of_a_socket_of_systemd_is_counted_once_however_many_read_it(
+    start_local, make_agent, tmp_path, figure
+):
+    """Readers of a socket that was passed have the same one, whose drops each of them could see."""
+    server = start_local("logs:1")
+    passed = socket.socket(type=socket.SOCK_DGRAM)
+    passed.bind(("127.0.0.1", 0))
+    port = passed.getsockname()[1]
+    agent = listen(make_agent, server.url, "logs", [f"udp://127.0.0.1:{port}"], table={"readers": 3, "receive_buffer": "64MiB"})
+    agent.write_config()
+    log = tmp_path / "agent.log"
+    # As systemd does it: the first descriptor is 3, and the process knows that it is meant.
+    start = 'exec 3<&"$1"; shift; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            ["bash", "-c", start, "start", str(passed.fileno()), str(BINARY), "run", "--config", str(agent.config)],
+            stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment(), pass_fds=[passed.fileno()],
+        )
+    try:
+        until(lambda: log.read_text().count(f"address=udp://127.0.0.1:{port}") == 3 or process.poll() is not None, 20, lambda: log.read_text())
+        process.send_signal(signal.SIGSTOP)
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            sender.connect(("127.0.0.1", port))
+            for number in range(3000):
+                sender.send(b"%08d" % number + b"x" * 192)
+        process.send_signal(signal.SIGCONT)
+        until(lambda: account(agent)["delivered"] > 0, 20, "what was kept to be delivered")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        process.send_signal(signal.SIGCONT)
+        end(process)
+        passed.close()
+    text = log.read_text()
+    # Each reader says what all have counted by then.
+    counted = {name: max(int(value) for value in re.findall(rf"{name}=(\d+)\b", text)) for name in ("received", "dropped_by_kernel")}
+    figure(f"3000 sent: {counted}")
+    assert counted["received"] + counted["dropped_by_kernel"] == 3000 and counted["dropped_by_kernel"] > 1000, text
+    assert "ReceiveBuffer=" in text

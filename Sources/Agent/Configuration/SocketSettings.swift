@@ -93,6 +93,8 @@ extension Configuration {
             }
         }
 
+        public var isUDP: Bool { if case .udp = self { true } else { false } }
+
         /// Whether two sockets cannot have both: TCP and TLS share their ports, Unix sockets their paths.
         func excludes(_ other: Listen) -> Bool {
             switch (self, other) {

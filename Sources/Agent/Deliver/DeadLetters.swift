@@ -44,17 +44,28 @@ package struct DeadLetters: ~Copyable {
     private var size: Int
     private var current: (day: String, file: Box)?
     private var hasNewName = false
+    /// When the files were looked at last because they seemed to be full, by the wall clock in milliseconds.
+    private var looked: Int64 = 0
+    /// How long it is believed that they are.
+    private static let fullPeriod: Int64 = 1000
 
     private final class Box {
         let file: WrittenFile
+        private let path: String
+        private let inode: UInt64
         var end: UInt64
         /// Everything before it is safe.
         var safeEnd: UInt64
+
         init(_ path: String) throws(SystemError) {
+            self.path = path
             file = try WrittenFile(path)
-            end = try FileStatus(of: path).size
-            safeEnd = end
+            let status = try FileStatus(of: path)
+            (inode, end, safeEnd) = (status.inode, status.size, status.size)
         }
+
+        /// Whether its name still leads to it.
+        var isInPlace: Bool { (try? FileStatus(of: path))?.inode == inode }
     }
 
     /// - Parameters:
@@ -62,7 +73,11 @@ package struct DeadLetters: ~Copyable {
     ///   - maxSize: bytes of all files.
     package init(_ folder: String, maxSize: Int) {
         (self.folder, self.maxSize) = (folder, maxSize)
-        size = Self.files(in: folder).reduce(0) { $0 + Int(clamping: (try? FileStatus(of: $1))?.size ?? 0) }
+        size = Self.size(of: folder)
+    }
+
+    private static func size(of folder: String) -> Int {
+        files(in: folder).reduce(0) { $0 + Int(clamping: (try? FileStatus(of: $1))?.size ?? 0) }
     }
 
     /// The files of a folder, the oldest first.
@@ -77,7 +92,8 @@ package struct DeadLetters: ~Copyable {
     package mutating func append(_ letter: Letter, milliseconds: Int64) throws(SystemError) -> Bool {
         let line = Self.line(letter, milliseconds: milliseconds)
         let count = line.count
-        guard size + count <= maxSize else { return false }
+        try leaveMoved()
+        guard hasRoom(for: count, milliseconds) else { return false }
         let day = String(LogLine.timestamp(milliseconds).prefix(10))
         if current?.day != day {
             try sync()
@@ -98,6 +114,23 @@ package struct DeadLetters: ~Copyable {
         return true
     }
 
+    /// Lets go of a file that somebody has moved or deleted: what came into it from now on would not be found.
+    private mutating func leaveMoved() throws(SystemError) {
+        guard let box = current?.file, box.end == box.safeEnd, !box.isInPlace else { return }
+        try sync()
+        current = nil
+        size = Self.size(of: folder)
+    }
+
+    /// Whether so many bytes find room; where they seem to find none, files may have been taken away since.
+    private mutating func hasRoom(for count: Int, _ milliseconds: Int64) -> Bool {
+        if size + count <= maxSize { return true }
+        guard abs(milliseconds - looked) >= Self.fullPeriod else { return false }
+        looked = milliseconds
+        size = Self.size(of: folder)
+        return size + count <= maxSize
+    }
+
     /// Makes every letter safe.
     package mutating func sync() throws(SystemError) {
         guard let current else { return }
@@ -112,7 +145,7 @@ package struct DeadLetters: ~Copyable {
     /// Gives up what was added since the last sync, after a failure: it will be added again, in the same place.
     package mutating func takeBack() {
         guard let box = current?.file else { return }
-        size -= Int(box.end - box.safeEnd)
+        size = max(0, size - Int(box.end - box.safeEnd))
         box.end = box.safeEnd
     }
 

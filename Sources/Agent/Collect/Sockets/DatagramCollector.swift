@@ -130,7 +130,8 @@ package struct DatagramCollector: ~Copyable {
         // For keys and objects; they may be asked for later.
         try? open.socket.tellOrigin(times: settings.format == .json)
         let counters = counters.datagrams(feed.input.name, listen)
-        sources.append(DatagramSource(open.socket, counters, unixgramFull: settings.unixgramFull))
+        let reader = if case .udp(let reader) = feed.part { reader } else { 0 }
+        sources.append(DatagramSource(open.socket, counters, unixgramFull: settings.unixgramFull, reader: reader))
         poll = PollSet(feed.bell, sources.map(\.socket.number))
         // The queue of a Unix socket has few places, and its senders wait.
         let most = open.socket.isUnix ? min(settings.gather, Gather.first) : settings.gather
@@ -143,7 +144,9 @@ package struct DatagramCollector: ~Copyable {
             metadata["asked"] = "\(settings.receiveBuffer)"
             metadata["given"] = "\(granted)"
             log.warning(
-                "the kernel keeps less for a socket than receive_buffer: raise net.core.rmem_max, or give CAP_NET_ADMIN",
+                open.socket.isPassed
+                    ? "systemd's socket has less than receive_buffer: its unit says how much (ReceiveBuffer=)"
+                    : "the kernel keeps less for a socket than receive_buffer: raise net.core.rmem_max, or give CAP_NET_ADMIN",
                 metadata: metadata
             )
         } else {
@@ -239,7 +242,9 @@ package struct DatagramCollector: ~Copyable {
         let count = source.countDrops()
         guard count > 0 else { return }
         log.warning(
-            "the kernel dropped datagrams, its queue was full: raise receive_buffer, or readers",
+            source.socket.isPassed
+                ? "the kernel dropped datagrams, its queue was full: raise ReceiveBuffer= of the socket's unit"
+                : "the kernel dropped datagrams, its queue was full: raise receive_buffer, or readers",
             metadata: [
                 "input": "\(feed.input.name)", "address": "\(source.counters.address)", "count": "\(count)",
                 "dropped": "\(source.counters.droppedByKernel.now)",

@@ -14,12 +14,16 @@ final class DatagramSource {
     private(set) var fullSince: Instant?
     private(set) var isDropping = false
     private var drops: UInt32
+    /// Whether what the kernel drops is this reader's to count.
+    private let countsDrops: Bool
 
     /// The queue of a UDP socket loses what comes when it is full: half of it is what may wait.
     private static let patienceOfUDP: Duration = .milliseconds(100)
 
-    init(_ socket: DatagramSocket, _ counters: DatagramCounters, unixgramFull: Duration?) {
+    /// - Parameter reader: which of the input's readers has it: of a socket that was passed all have the same one.
+    init(_ socket: DatagramSocket, _ counters: DatagramCounters, unixgramFull: Duration?, reader: Int) {
         (self.socket, self.counters) = (socket, counters)
+        countsDrops = !socket.isUnix && (reader == 0 || !socket.isPassed)
         patience = socket.isUnix ? unixgramFull : Self.patienceOfUDP
         // What a socket that was passed has dropped before was another's to count.
         drops = socket.isPassed ? socket.queue?.drops ?? 0 : 0
@@ -59,7 +63,7 @@ final class DatagramSource {
 
     /// Counts what the kernel has dropped since the last call, and returns it.
     func countDrops() -> Int {
-        guard !socket.isUnix, let queue = socket.queue else { return 0 }
+        guard countsDrops, let queue = socket.queue else { return 0 }
         let count = Int(queue.drops &- drops)
         drops = queue.drops
         if count > 0 { counters.droppedByKernel.add(count) }

@@ -41,7 +41,7 @@ package struct OpenSocket: Sendable {
         let listen = feed.input.socket?.listen ?? []
         switch feed.part {
         case .files, .streams: return []
-        case .udp: return listen.filter { if case .udp = $0 { true } else { false } }
+        case .udp: return listen.filter(\.isUDP)
         case .unixgram: return listen.filter { if case .unixgram = $0 { true } else { false } }
         }
     }
