@@ -16,8 +16,10 @@ struct Lane: ~Copyable {
     private let intake: Intake
     /// Nil until there is a shard map.
     private var staging: Staging?
-    /// Whether its map is only assumed: nothing is sent by that.
+    /// Whether its map is only assumed, or was another stream's: nothing is sent by that.
     private var isMapAssumed = false
+    /// Where the stream is that told it.
+    private var mapPlace = ""
     private var caller: KinesisCaller
     private let ledger: Ledger
     private let backlog: Backlog
@@ -443,8 +445,13 @@ struct Lane: ~Copyable {
         case .putRecords(let records): takeFailure(ofSending: records, failure, now)
         case .control(Self.recordLimitCall, _): return takeFailureOfRecordLimit(failure, now)
         case .control:
-            let until = breaker.failed(isPermanent: failure.isPermanent, chance: random.nextUnit(), now: now)
-            shards.failed(until: until)
+            let chance = random.nextUnit()
+            // By the map that there is records go on: whether they are taken their own calls tell.
+            if staging != nil, !isMapAssumed {
+                shards.failed(chance: chance, now: now)
+            } else {
+                shards.failed(until: breaker.failed(isPermanent: failure.isPermanent, chance: chance, now: now))
+            }
         }
         log.error(failure.advice, metadata: ["stream": "\(output.stream)", "reason": "\(failure)"])
     }
@@ -460,6 +467,8 @@ struct Lane: ~Copyable {
             counters.lane.duplicatesPossible.add(records.reduce(0) { $0 + $1.recordCount })
         }
         counters.lane.retried.add(records.count)
+        // Who makes it anew may give its shards other ranges, under the same names.
+        if failure.isOfMissingStream { distrustMap() }
         if failure.isOfContent {
             // The stream's limit may have been lowered.
             recordLimit.refresh(now: now)
@@ -523,7 +532,7 @@ struct Lane: ~Copyable {
         switch shards.take(value, answer.span, now: now) {
         case .more: break
         case .map(let map, let closed, let isStale):
-            let isOther = map != staging?.map
+            let isOther = map != staging?.map || isMapAssumed
             adopt(map, now)
             if isOther { keepShardMap() }
             let waiting = awaitingMap.map { ($0.aggregate, $0.result) }
@@ -545,23 +554,35 @@ struct Lane: ~Copyable {
 
     /// The stream and where it is.
     private var streamPlace: String { "\(output.stream) at \(caller.endpoint.url)" }
+    /// The same with what says whose it is.
+    private var place: String { "\(streamPlace) of \(output.profile) \(output.roleARN)" }
 
     /// Goes over to a new map: what is open or waiting is placed by it.
     private mutating func adopt(_ map: ShardMap, _ now: Instant) {
         counters.lane.shards.set(map.count)
+        mapPlace = place
         guard let staging else {
             staging = Staging(map, for: output, pool: pool, seed: random.next(), now: now)
             return
         }
+        let wasAssumed = isMapAssumed
+        isMapAssumed = false
         guard staging.map != map else { return }
-        if !isMapAssumed {
+        if !wasAssumed {
             log.notice(
                 "the stream has other shards now",
                 metadata: ["before": "\(staging.map.count)", "now": "\(map.count)"]
             )
         }
-        isMapAssumed = false
         rearrange(by: map, now)
+    }
+
+    /// Sends nothing more until the stream has told its shards again.
+    private mutating func distrustMap() {
+        guard let staging else { return }
+        isMapAssumed = true
+        staging.forgetClosed()
+        shards.refresh()
     }
 
     /// Places by a map, and by the settings, what is open or waiting.
@@ -583,7 +604,7 @@ struct Lane: ~Copyable {
     }
 
     private mutating func takeRecordLimit(_ value: WireValue, _ now: Instant) {
-        guard recordLimit.take(value, now: now), let bytes = recordLimit.told else { return }
+        guard recordLimit.take(value, chance: random.nextUnit(), now: now), let bytes = recordLimit.told else { return }
         keepShardMap()
         let (size, stream) = ("\(bytes >> 10)KiB", "\(output.stream)")
         if intake.isCut(by: bytes) {
@@ -650,7 +671,9 @@ struct Lane: ~Copyable {
             nextCaller = nil
             caller = make()
             (breaker, toldFallback) = (Breaker(), false)
-            shards.refresh()
+            // What another stream has told must not be found again under this one's shards: they have the same names.
+            shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit())
+            if mapPlace != place { distrustMap() }
             recallRecordLimit()
         }
     }

@@ -177,6 +177,9 @@ final class Staging {
         for shard in shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
     }
 
+    /// Forgets them: another stream's may have their names.
+    func forgetClosed() { closed = [:] }
+
     func verdict(on result: PutRecords.Result, of aggregate: SealedAggregate, mapIsFresh: Bool) -> Delivery.Verdict {
         Delivery.verdict(on: result, of: aggregate.hashes, by: map, closed: closed, mapIsFresh: mapIsFresh)
     }

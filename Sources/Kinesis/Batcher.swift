@@ -118,7 +118,8 @@ public struct Batcher {
 
     /// Notes that it is decided what becomes of an aggregate that was sent: later ones of its keys may go.
     public mutating func decided(_ aggregate: SealedAggregate) {
-        guard limits.isOrdered, let hashes = underWay.removeValue(forKey: ObjectIdentifier(aggregate)) else { return }
+        // Whatever the limits say by now: those that were sent in order still hold up their shards.
+        guard !underWay.isEmpty, let hashes = underWay.removeValue(forKey: ObjectIdentifier(aggregate)) else { return }
         note(hashes, -1)
     }
 

@@ -61,6 +61,27 @@ import Testing
         #expect(expected.values.allSatisfy { $0.isEmpty }, random.note)
     }
 
+    @Test func `files are known again when their file system has got another device number`() throws {
+        let scratch = try Scratch()
+        for name in ["a", "b", "c"] { try scratch.write("\(name).log", "first of \(name)\n") }
+        let first = try Collecting(scratch, once: true)
+        #expect(first.finish() && first.sources.count == 3)
+        for (source, content) in first.sources {
+            first.checkpoints.settle(source, at: content.end)
+            let entry = try #require(first.checkpoints.entry(of: source))
+            first.checkpoints.move(source, to: entry.path, device: entry.device + 1, inode: entry.inode)
+        }
+        try first.checkpoints.writeIfChanged()
+        for name in ["a", "b"] { try scratch.write("\(name).log", "second of \(name)\n") }
+        try scratch.move("b.log", to: "b.log.1")
+        // The inode and nothing else is that of before.
+        scratch.cut("c.log", to: 0)
+        try scratch.write("c.log", "another text\n")
+        let second = try Collecting(scratch, once: true)
+        #expect(second.finish())
+        #expect(Set(second.text.split(separator: "\n")) == ["second of a", "second of b", "another text"])
+    }
+
     @Test func `a file that the configuration asks for no more is left alone, and goes on when it asks again`() throws {
         let scratch = try Scratch()
         try scratch.write("a.log", "one\n")

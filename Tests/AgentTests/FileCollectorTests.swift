@@ -200,6 +200,38 @@ import Testing
         #expect(collecting.counters.collectors.bytesLost.now == 0)
     }
 
+    @Test func `what was truncated before it was read is counted, once, and nothing where nothing was`() throws {
+        let scratch = try Scratch()
+        func lines(_ word: String, _ count: Int) -> [UInt8] {
+            Array((0..<count).map { "\(word) \($0) of a file that waits for room\n" }.joined().utf8)
+        }
+        let (small, first, second) = (lines("small", 100), lines("first", 100_000), lines("second", 400))
+        try scratch.write("a.log", small)
+        let collecting = try Collecting(scratch, ring: 1 << 20)
+        func lost() -> Int { collecting.counters.collectors.bytesLost.now }
+        #expect(collecting.until { collecting.bytes.count == small.count })
+        // Read to its end, truncated, and longer than before when it is looked at.
+        scratch.cut("a.log", to: 0)
+        try scratch.write("a.log", second)
+        #expect(collecting.until { collecting.bytes.count == small.count + second.count })
+        #expect(lost() == 0)
+        // Nobody drains, for so long that the file is looked at more than once.
+        try scratch.write("b.log", first)
+        Machine.sleep(.milliseconds(500))
+        scratch.cut("b.log", to: 0)
+        Machine.sleep(.milliseconds(500))
+        try scratch.write("b.log", small)
+        let all = small.count + second.count
+        let taken = { collecting.bytes.count - all }
+        #expect(
+            collecting.until {
+                collecting.counters.collectors.filesTruncated.now == 2
+                    && collecting.bytes.suffix(small.count).elementsEqual(small)
+            }
+        )
+        #expect(lost() == first.count - (taken() - small.count))
+    }
+
     @Test func `a deleted file is read to its end, and what its writer still writes too`() throws {
         let scratch = try Scratch()
         let file = try AppendedFile(scratch["a.log"])

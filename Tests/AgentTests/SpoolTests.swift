@@ -33,20 +33,22 @@ import Testing
         return false
     }
 
-    @Test func `after a dead letter could not be written there is room again, and the letter is there once`() throws {
+    @Test func `while a dead letter cannot be written the spool has room, and then the letter is there once`() throws {
         let scratch = try Scratch()
         try scratch.write("dead-letters", "not a folder")
         let spool = try Self.spool(scratch, Doorbell())
         let letter = DeadLetters.Letter(reason: "r", input: "app", source: "s", first: 0, end: 1, data: [65])
         spool.bury(letter, token: 1)
-        #expect(Self.eventually { spool.room == 0 })
+        for _ in 0..<60 {
+            Machine.sleep(.milliseconds(5))
+            #expect(spool.room > 1 << 20 && spool.isEmpty != true && spool.takeEvents().isEmpty)
+        }
         scratch.remove("dead-letters")
         #expect(
             Self.eventually {
                 spool.takeEvents().contains { if case .buried(1, true) = $0 { true } else { false } }
             }
         )
-        #expect(Self.eventually { spool.room > 1 << 20 })
         spool.stop()
         let files = DeadLetters.files(in: scratch["dead-letters"])
         #expect(try files.map { try Folder.read($0).filter { $0 == 10 }.count } == [1])

@@ -1,5 +1,7 @@
 """Datagrams in every form they can be asked for in: with keys, as JSON, from sockets of systemd, from senders that wait."""
 
+import errno
+import json
 import os
 import re
 import signal
@@ -191,3 +193,31 @@ def test_what_the_kernel_drops_of_a_socket_of_systemd_is_counted_once_however_ma
     figure(f"3000 sent: {counted}")
     assert counted["received"] + counted["dropped_by_kernel"] == 3000 and counted["dropped_by_kernel"] > 1000, text
     assert "ReceiveBuffer=" in text
+
+
+def test_a_local_datagram_that_might_be_too_long_as_json_for_the_ring_is_taken(local_kinesis, stream, make_agent, tmp_path):
+    """Where `max_record` allows an object of several MiB: no more can be asked of the ring than half of it."""
+    path = tmp_path / "log.sock"
+    agent = listen(
+        make_agent, local_kinesis.url, stream, [f"unixgram://{path}"], agent={"memory_limit": "512MiB"},
+        table={"format": "json", "max_record": "4MiB"},
+    )
+    run = agent.start()
+    until(path.exists, 10, lambda: run.log)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as local:
+        # Beyond net.core.wmem_max with a privilege alone: SO_SNDBUFFORCE.
+        try:
+            local.setsockopt(socket.SOL_SOCKET, 32, 4 << 20)
+        except PermissionError:
+            local.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        local.connect(str(path))
+        for size in (300_000, 900_000):
+            try:
+                local.send(b"<13>Nov 21 08:00:00 app: " + b"x" * size)
+            except OSError as error:
+                assert error.errno == errno.EMSGSIZE, error
+                pytest.skip("this machine's net.core.wmem_max is too small for such a datagram")
+        local.send(b"<13>Nov 21 08:00:00 app: the last")
+    records = [json.loads(data) for data in stored(local_kinesis.url, stream, 3)]
+    assert sorted(record["message"] for record in records) == ["the last", "x" * 300_000, "x" * 900_000]
+    assert run.terminate() == 0

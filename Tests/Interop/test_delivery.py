@@ -6,11 +6,13 @@ telling: nothing else may come twice.
 
 import hashlib
 import json
+import random
 import re
 import statistics
 import threading
 import time
 
+import faults
 import oracle
 import pytest
 from reshards import Reshards
@@ -399,3 +401,78 @@ def test_a_stream_s_limits_are_used_and_hardly_ever_passed(start_local, make_age
     assert sum(used.values()) >= 0.97 * 8
     # Records on their way when the counting began or ended are on one side only.
     assert throttled <= 0.01 + 100 / attempts
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "InternalFailure"])
+def test_records_go_on_while_only_the_list_of_shards_is_refused(
+    local_kinesis, stream, make_agent, logs, chance, monkeypatch, figure, code
+):
+    """An agent that knows the shards of an earlier run needs no list to send: refused ones must not hold up its records."""
+    lists = []
+
+    def refuse(exchange):
+        lists.append(time.monotonic())
+        exchange.refuse(500 if code == "InternalFailure" else 400, code)
+
+    source, path = oracle.Source(1), logs / "app.log"
+    first = make_agent(path, local_kinesis.url, stream)
+    kinesis = faults.FaultyKinesis(local_kinesis.url, random.Random(chance.random()), lambda _: None, timeout=10)
+    try:
+        monkeypatch.setattr(faults, "FAULTS", [faults.none])
+        monkeypatch.setattr(faults, "_ON_LISTS", [refuse])
+        first.output["endpoint"] = kinesis.url
+        source.write(path, 1000)
+        run = first.start()
+        until(lambda: path.stat().st_size in first.checkpoints.values(), 10, "the first lines to settle")
+        assert run.terminate() == 0, run.log
+        kinesis.likelihood = 1
+        run = first.start()
+        began, slowest = time.monotonic(), 0
+        while time.monotonic() - began < 6:
+            source.write(path, 100)
+            written = time.monotonic()
+            until(lambda: path.stat().st_size in first.checkpoints.values(), 5, lambda: f"the lines to settle:\n{run.log}")
+            slowest = max(slowest, time.monotonic() - written)
+        assert run.terminate() == 0, run.log
+    finally:
+        kinesis.stop()
+    figure(f"{len(lists)} refused lists in 6 s, {source.written} lines, the slowest settled after {slowest:.1f} s")
+    assert 2 <= len(lists) <= 30
+    oracle.verify(local_kinesis.url, stream, [source]).require_exact()
+
+
+def test_a_stream_that_is_made_anew_is_sent_to_by_its_own_shards(start_local, make_agent, logs, figure):
+    """Its shards have the names of those before it, and other ranges."""
+    server = start_local("logs:2")
+    client = oracle.client(server.url)
+    sources = [oracle.Source(number) for number in range(40)]
+
+    def write(count):
+        for _ in range(count):
+            for number, source in enumerate(sources):
+                source.write(logs / f"{number}.log", 5)
+            time.sleep(0.005)
+
+    agent = make_agent(logs / "*.log", server.url, "logs", partition_key="source")
+    run = agent.start()
+    write(60)
+    client.delete_stream(StreamName="logs")
+    write(60)
+    until(lambda: "the stream does not exist" in run.log, 10, lambda: run.log)
+    client.create_stream(StreamName="logs", ShardCount=5)
+    write(60)
+    until(
+        lambda: sum(agent.checkpoints.values()) == sum(path.stat().st_size for path in logs.iterdir())
+        and ledger(agent)["spooled"]["records"] == 0, 30, lambda: run.log, every=0.2,
+    )
+    assert run.terminate() == 0, run.log
+    tallies = [
+        oracle._tally(server.url, "logs", shard, bounds, drops=True, decoder=oracle.plain)
+        for shard, bounds in oracle.shards_of(client, "logs").items()
+    ]
+    figure(f"{sum(len(tally.lines) for tally in tallies)} lines in {len(tallies)} new shards, dropped {[tally.dropped for tally in tallies]}")
+    assert len(tallies) == 5 and all(tally.dropped == tally.misrouted == 0 and tally.lines for tally in tallies)
+    # What was written after the last that the old one took is all there.
+    lines = {line for tally in tallies for line in tally.lines}
+    for source in sources:
+        assert lines >= {source.number << oracle._NUMBER_BITS | at for at in range(source.written - 300, source.written)}

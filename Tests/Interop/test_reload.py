@@ -1,10 +1,14 @@
 """SIGHUP: another configuration is taken on, and no line is lost or read again; a faulty one is refused."""
 
+import contextlib
+import random
 import signal
 import threading
 import time
 
+import faults
 import oracle
+import pytest
 from conftest import until
 
 
@@ -97,6 +101,79 @@ def test_another_endpoint_gets_what_comes_after_and_the_old_one_what_was_under_w
     figure(f"{verdict}; {sum(len(tally.lines) for tally in tallies[:4])} lines to the first")
     verdict.require_exact()
     assert all(any(tally.lines for tally in part) for part in (tallies[:4], tallies[4:]))
+
+
+@pytest.fixture
+def slow_kinesis(start_local, chance, monkeypatch):
+    """Kineses whose answers to some calls take a while."""
+    with contextlib.ExitStack() as stack:
+
+        def start(stream, **faulty):
+            monkeypatch.setattr(faults, "FAULTS", [faulty.get("puts", faults.none)])
+            monkeypatch.setattr(faults, "_ON_LISTS", [faulty.get("lists", faults.none)])
+            server = start_local(stream)
+            kinesis = faults.FaultyKinesis(server.url, random.Random(chance.random()), lambda _: None, timeout=10)
+            stack.callback(kinesis.stop)
+            kinesis.likelihood = 1
+            return server, kinesis
+
+        yield start
+
+
+def test_keyed_records_go_to_another_stream_by_its_own_shards(start_local, slow_kinesis, make_agent, logs, figure):
+    """Their names are the same in each stream: what is placed by another one's map would count as delivered."""
+
+    def slowly(exchange):
+        exchange.wait(1)
+        faults.none(exchange)
+
+    first, (second, kinesis) = start_local("logs:2"), slow_kinesis("other:5", lists=slowly)
+    sources = [oracle.Source(number) for number in range(60)]
+    agent = make_agent(logs / "*.log", first.url, "logs", partition_key="source")
+    run = agent.start()
+    stopping = threading.Event()
+
+    def write():
+        while not stopping.wait(0.002):
+            for number, source in enumerate(sources):
+                source.write(logs / f"{number}.log", 5)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(1)
+        assert "is taken on" in reload(agent, run, endpoint=kinesis.url, stream="other")
+        time.sleep(2)
+    finally:
+        stopping.set()
+        writer.join(10)
+    until(lambda: delivered(agent, *logs.glob("*.log")), 20, "everything to be delivered")
+    assert run.terminate() == 0, run.log
+    # As the KCL reads: an aggregate with a record of another shard's is dropped.
+    tallies = [
+        oracle._tally(server.url, name, shard, bounds, drops=True, decoder=oracle.plain)
+        for server, name in ((first, "logs"), (second, "other"))
+        for shard, bounds in oracle.shards_of(oracle.client(server.url), name).items()
+    ]
+    verdict = oracle.judge(sources, tallies)
+    figure(f"{verdict}; {sum(len(tally.lines) for tally in tallies[:2])} lines to the first")
+    verdict.require_exact()
+
+
+def test_order_is_given_up_by_a_reload_in_full_flow(slow_kinesis, make_agent, logs):
+    server, kinesis = slow_kinesis("logs:4", puts=faults.slow_answer)
+    sources = [oracle.Source(number) for number in range(20)]
+    agent = make_agent(logs / "*.log", kinesis.url, "logs", partition_key="source", ordered=True)
+    run = agent.start()
+    for ordered in (False, True, False):
+        for _ in range(40):
+            for number, source in enumerate(sources):
+                source.write(logs / f"{number}.log", 50)
+            time.sleep(0.005)
+        assert "is taken on" in reload(agent, run, ordered=ordered)
+    until(lambda: delivered(agent, *logs.glob("*.log")), 30, "everything to be delivered")
+    assert run.terminate() == 0, run.log
+    oracle.verify(server.url, "logs", sources).require_nothing_lost()
 
 
 def test_a_faulty_configuration_is_refused_with_every_fault_and_the_old_one_stays(start_local, make_agent, logs):

@@ -272,6 +272,37 @@ def test_a_client_without_a_good_certificate_is_refused(tls, tmp_path, authority
     assert agent.stop()["handshakes_failed"] == 3
 
 
+def test_a_part_of_a_tls_record_keeps_nobody_busy(tls, authority):
+    """Whoever stops in the middle of a record costs a connection, and no more."""
+    agent = tls()
+    context = ssl.create_default_context(cafile=authority.file)
+    context.load_cert_chain(authority.certificate("client.example"))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with agent.connect("tls") as plain:
+        while True:
+            try:
+                session.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(1 << 16))
+        session.write(b"hello\n")
+        plain.sendall(outgoing.read())
+        agent.expect([b"hello"])
+        message = b"x" * 10_000
+        session.write(message + b"\n")
+        record = outgoing.read()
+        for part in (record[:3], record[3:500]):
+            plain.sendall(part)
+            time.sleep(0.2)
+            before = agent.run.cpu
+            time.sleep(1.5)
+            assert agent.run.cpu - before < 0.3, "it waits for the rest, and spins"
+        plain.sendall(record[500:])
+        agent.expect([b"hello", message])
+
+
 def test_tls_below_1_2_is_refused(tls, authority):
     agent = tls()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

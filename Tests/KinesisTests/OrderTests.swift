@@ -11,6 +11,26 @@ import Testing
         for _ in 0..<60 { try history(&random) }
     }
 
+    @Test func `what was sent in order holds up its shard until its answer, also where order is given up`() throws {
+        let now = Instant.now
+        var limits = Batcher.Limits()
+        (limits.isOrdered, limits.shardShare, limits.linger) = (true, nil, .zero)
+        let map = try BatcherTests.map(2)
+        var batcher = Batcher(limits, map: map, now: now)
+        for number in 0..<3 {
+            let aggregate = record(number, key: 0, now)
+            batcher.add(aggregate, to: map.index(of: aggregate.hashes.lowerBound))
+        }
+        let first = batcher.next(now: now, flush: true)
+        #expect(first.count == 1 && batcher.next(now: now, flush: true).isEmpty)
+        limits.isOrdered = false
+        for aggregate in batcher.adopt(map, limits, now: now) {
+            batcher.add(aggregate, to: map.index(of: aggregate.hashes.lowerBound))
+        }
+        batcher.decided(first[0])
+        #expect(batcher.next(now: now, flush: true).count == 2)
+    }
+
     /// A record of `key`, its number as its content and position.
     private func record(_ number: Int, key: Int, _ now: Instant) -> SealedAggregate {
         var writer = AggregateWriter(maxSize: 50 << 10, pool: BufferPool(mostKept: 0))

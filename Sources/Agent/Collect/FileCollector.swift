@@ -278,7 +278,8 @@ package struct FileCollector: ~Copyable {
         feed.isWaitingForRoom.store(true, ordering: .relaxed)
         feed.bell.prepareToSleep()
         let mayGoOn = writer.isHalfFree && writer.hasRoom(for: neededRoom)
-        if !mayGoOn, !isStopping, !feed.inquiry.isOpen { feed.bell.wait(atMost: .seconds(1)) }
+        // Not for long: what is renamed twice before anybody looks is not known to have been ours.
+        if !mayGoOn, !isStopping, !feed.inquiry.isOpen { feed.bell.wait(atMost: .milliseconds(100)) }
         feed.bell.wake()
         feed.isWaitingForRoom.store(false, ordering: .relaxed)
     }

@@ -93,6 +93,13 @@ struct FileFinder: ~Copyable {
             lastChanges = began
             takeChanges()
         }
+        // Before what may have to wait for the descriptors that are let go of here.
+        if !isFirstScan, files.hasWaiting, began >= nextWaiting {
+            for (identity, path) in files.lookAtWaiting() where meet(path, mayBeLink: true) != identity {
+                files.letGo(identity)
+            }
+            nextWaiting = began + waitingPeriod
+        }
         while let walk = walks.last {
             walks.removeLast()
             guard goOn(walk, until: deadline) else { return }
@@ -107,12 +114,6 @@ struct FileFinder: ~Copyable {
         if !folders.polled.isEmpty, began >= nextPoll {
             for folder in folders.polled { walks += paths.walks(in: folder) }
             nextPoll = began + max(.seconds(1), lastScan * Self.scanShare)
-        }
-        if files.hasWaiting, began >= nextWaiting {
-            for (identity, path) in files.lookAtWaiting() where meet(path, mayBeLink: true) != identity {
-                files.letGo(identity)
-            }
-            nextWaiting = began + waitingPeriod
         }
     }
 

@@ -20,6 +20,7 @@ struct OpenFiles {
     }
 
     var count: Int { files.count }
+    var isFull: Bool { files.count >= most }
 
     /// The open file whose content lies at `path`.
     func file(at path: String) -> TailedFile? { byPlace[path] }
@@ -50,7 +51,7 @@ struct OpenFiles {
 
     /// Whether one more may be opened; files that have been read to their end longest ago are closed for it.
     mutating func hasRoom() -> Bool {
-        guard files.count >= most else { return true }
+        guard isFull else { return true }
         files.sort { $0.lastTurn > $1.lastTurn }
         var kept: [TailedFile] = []
         let least = most - max(1, most / 8)
@@ -62,6 +63,6 @@ struct OpenFiles {
             }
         }
         files = kept
-        return files.count < most
+        return !isFull
     }
 }

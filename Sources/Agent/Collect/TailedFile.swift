@@ -61,7 +61,7 @@ final class TailedFile {
         var end: [UInt8]
         /// The room in the ring that the last step asked for.
         var needed = 0
-        /// The size at the look before the last: if the file was truncated since, so much is known to have been there.
+        /// The largest size from which it was seen to shrink: so much is known to have been there before it was truncated.
         var sizeBefore: UInt64 = 0
         /// Where records are of several lines: those that were read, and may not be all of a record.
         var pending = PendingRecord()
@@ -144,8 +144,11 @@ final class TailedFile {
     /// Bytes that wait to be read.
     var behind: UInt64 { size > offset ? size - offset : 0 }
 
-    /// The size that it is known to have had lately.
-    var most: UInt64 { max(size, reading?.sizeBefore ?? 0) }
+    /// Bytes that are known to have been there, had not been read, and were truncated.
+    var truncated: UInt64 {
+        let before = reading?.sizeBefore ?? 0
+        return before > offset ? before - offset : 0
+    }
 
     /// Everything has been read that can be; a line that is not finished stays in the file.
     var isCaughtUp: Bool { offset + UInt64(partial) >= size }
@@ -192,6 +195,7 @@ final class TailedFile {
         self.source = source
         (offset, partial, isSkipping) = (0, 0, false)
         (head, headSize, opening) = (.none, 0, 0)
+        reading?.sizeBefore = 0
         reading?.end = []
         reading?.pending = PendingRecord()
         reading?.cut = nil
@@ -221,6 +225,7 @@ final class TailedFile {
         (self.source, self.path, device, inode) = (source, path, status.device, status.inode)
         (offset, size, modified) = (0, status.size, status.modified)
         reading = truncated.reading
+        reading?.sizeBefore = 0
         reading?.end = []
         reading?.pending = PendingRecord()
         reading?.cut = nil
@@ -286,7 +291,7 @@ final class TailedFile {
         }
         let isTouched = status.size != size || status.modified != modified
         if let reading {
-            reading.sizeBefore = size
+            if status.size < size { reading.sizeBefore = max(reading.sizeBefore, size) }
             // What was read and is not there any more belongs to no record.
             if status.size < offset + UInt64(reading.pending.bytes.count) {
                 (reading.pending, reading.cut) = (PendingRecord(), nil)

@@ -40,6 +40,8 @@ struct TailedFiles: ~Copyable {
 
     /// How long a rotated file must be quiet before its last line is taken for finished: its writer may still hold it.
     static let rotatedQuiet: Duration = .seconds(5)
+    /// How long one must be quiet that was moved to where no pattern looks, before another gets its descriptor if all are taken.
+    private static let movedQuiet: Duration = .seconds(600)
 
     init(
         _ input: Configuration.Input,
@@ -76,9 +78,21 @@ struct TailedFiles: ~Copyable {
 
     /// Lets go of every file: another collector may go on with them.
     mutating func releaseAll() {
-        for file in files.values { checkpoints.release(file.source, readTo: file.offset) }
+        for file in files.values {
+            if file.isOpen, file.isDeleted || !file.hasName, file.behind > 0 { lose(file) }
+            checkpoints.release(file.source, readTo: file.offset)
+        }
         packed.releaseAll()
         count(files: 0, behind: 0)
+    }
+
+    /// Nobody finds a file again that has no name, or one elsewhere, once it is closed.
+    private func lose(_ file: TailedFile) {
+        countLost(file.behind)
+        log.warning(
+            "a file was deleted, or moved to where no pattern looks, and its rest is not read",
+            metadata: ["path": "\(file.path)", "offset": "\(file.offset)", "lost": "\(file.behind)"]
+        )
     }
 
     /// Files whose last line may have to do without its end.
@@ -119,7 +133,18 @@ struct TailedFiles: ~Copyable {
     func isKnown(_ path: String) -> Bool {
         guard let status = try? FileStatus(of: path) else { return true }
         let known = checkpoints.unclaimed(of: input.name, device: status.device, inode: status.inode)
-        return known.contains { $0.entry.headSize > 0 }
+        return known.contains { $0.entry.headSize > 0 } || !ofOtherDevice(status).isEmpty
+    }
+
+    /// The entries that a file may have from before its file system got another device number.
+    ///
+    /// Those of LVM, btrfs and ZFS are given out anew at each mount, and those of disks at each start, in the order in which they
+    /// are found. Of entries of which nothing but the inode is known none is.
+    private func ofOtherDevice(_ status: FileStatus) -> [Checkpoints.Unclaimed] {
+        checkpoints.unclaimed(of: input.name, inode: status.inode, notOn: status.device).filter { known in
+            // A copy of a whole disk has the same files: while the other one is there they are its own.
+            known.entry.headSize > 0 && (try? FileStatus(of: known.entry.path))?.device != known.entry.device
+        }
     }
 
     /// Looks at a file that a pattern asks for: one that is known, or a new one.
@@ -206,14 +231,19 @@ struct TailedFiles: ~Copyable {
         }
     }
 
-    /// A file that was closed, because it had been read to its end, is gone.
+    /// A file that was read to its end is gone.
     private mutating func leave(_ file: TailedFile) {
         log.info("file is gone", metadata: ["path": "\(file.path)", "offset": "\(file.offset)"])
         files[file.identity] = nil
-        counters.collectors.bytesLost.add(Int(file.behind))
+        countLost(file.behind)
         checkpoints.release(file.source, readTo: file.offset)
         _ = checkpoints.missing([file.source])
     }
+
+    private func countLost(_ bytes: UInt64) { counters.collectors.bytesLost.add(Self.counted(bytes)) }
+
+    /// For counters: a file may claim to have 8 EiB, of which two are more than fits.
+    private static func counted(_ bytes: UInt64) -> Int { Int(min(bytes, 1 << 44)) }
 
     /// Looks at files that no event tells of, and lets go of those that are finished.
     ///
@@ -237,6 +267,12 @@ struct TailedFiles: ~Copyable {
                 files[file.identity] = nil
                 open.remove(file)
                 count(files: files.count, behind: counted.behind)
+            } else if !file.hasName, open.isFull, file.isCaughtUp, file.partial == 0, !file.hasPendingLines,
+                file.isQuiet(for: Self.movedQuiet)
+            {
+                open.remove(file)
+                leave(file)
+                count(files: files.count, behind: counted.behind)
             } else if file.isDeleted || !file.hasName || file.isRotated && file.partial > 0 || file.hasPendingLines {
                 wait(for: file)
             }
@@ -248,7 +284,7 @@ struct TailedFiles: ~Copyable {
     mutating func letGo(_ identity: TailedFile.Identity) { copies.letGo(identity) }
 
     private mutating func countAll() {
-        count(files: files.count, behind: files.values.reduce(0) { $0 + Int($1.behind) })
+        count(files: files.count, behind: files.values.reduce(0) { $0 + Self.counted($1.behind) })
     }
 
     private mutating func count(files: Int, behind: Int) {
@@ -270,6 +306,9 @@ struct TailedFiles: ~Copyable {
         let looksForCopies = !once && !isOld
         var same: [Checkpoints.Unclaimed] = []
         for known in known where try isSame(file, status, known) { same.append(known) }
+        if same.isEmpty {
+            for known in ofOtherDevice(status) where try isSame(file, status, known) { same.append(known) }
+        }
         if let furthest = same.max(by: { $0.offset < $1.offset }) {
             // Of one that was empty nothing is known: its inode may be a copy's by now, whatever the patterns say of that.
             let isUnknown = furthest.entry.headSize == 0
@@ -437,8 +476,8 @@ struct TailedFiles: ~Copyable {
             // Its inode may be another's by now, who has an entry of its own.
             let isTaken = status.map { files[Identity($0)] != nil } ?? false
             // Of an empty file nothing but the name is known, which rotation adds to.
-            if let path, let status, !isTaken, status.device == entry.device,
-                entry.headSize > 0 || path.hasPrefix(entry.path)
+            if let path, let status, !isTaken, status.inode == entry.inode,
+                entry.headSize > 0 || status.device == entry.device && path.hasPrefix(entry.path)
             {
                 // An inode is given again: only the same content makes it the same file.
                 do { try open(path, target: nil, isRotated: !paths.fit(path)) } catch {
@@ -562,8 +601,8 @@ struct TailedFiles: ~Copyable {
             return
         }
         let isInflated = packed.begin(file.source, file.mark, end, in: file.folder, offset)
-        let lost = !isInflated && file.most > offset ? file.most - offset : 0
-        counters.collectors.bytesLost.add(Int(lost))
+        let lost = isInflated ? 0 : file.truncated
+        countLost(lost)
         log.warning(
             "file was truncated, reading it from its start",
             metadata: [

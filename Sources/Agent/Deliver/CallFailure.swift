@@ -65,10 +65,16 @@ public enum CallFailure: Error, Sendable, CustomStringConvertible {
         )
     }
 
+    /// Whether there is no such stream.
+    var isOfMissingStream: Bool {
+        guard case .service(let error) = self else { return false }
+        return error.code == "ResourceNotFoundException"
+    }
+
     /// Whether the service answers this call so for whoever asks, until somebody allows it or teaches it the call.
     var isRefusal: Bool {
         guard case .service(let error) = self else { return false }
-        return error.kind == .permanent && error.code != "ResourceNotFoundException"
+        return error.kind == .permanent && !isOfMissingStream
     }
 
     /// Bytes had left, and no answer came in time.

@@ -202,6 +202,15 @@ package final class Checkpoints: Sendable {
 
     /// The entries of a file that `input` has not claimed; more than one if a crash came between two changes.
     package func unclaimed(of input: String, device: UInt64, inode: UInt64) -> [Unclaimed] {
+        unclaimed(inode) { $0.device == device && $0.input == input }
+    }
+
+    /// Those that `input` has not claimed of files with this inode on other devices.
+    package func unclaimed(of input: String, inode: UInt64, notOn device: UInt64) -> [Unclaimed] {
+        unclaimed(inode) { $0.device != device && $0.input == input }
+    }
+
+    private func unclaimed(_ inode: UInt64, where fits: (Entry) -> Bool) -> [Unclaimed] {
         state.withLock { state in
             if !state.isSorted {
                 state.unheld.sort { ($0.entry.inode, $0.entry.device) < ($1.entry.inode, $1.entry.device) }
@@ -215,9 +224,7 @@ package final class Checkpoints: Sendable {
             var found: [Unclaimed] = []
             while low < state.unheld.count, state.unheld[low].entry.inode == inode {
                 let record = state.unheld[low]
-                if !record.isHeld, record.entry.device == device, record.entry.input == input {
-                    found.append(state.unclaimed(record))
-                }
+                if !record.isHeld, fits(record.entry) { found.append(state.unclaimed(record)) }
                 low += 1
             }
             return found

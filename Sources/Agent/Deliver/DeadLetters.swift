@@ -52,7 +52,7 @@ package struct DeadLetters: ~Copyable {
     private final class Box {
         let file: WrittenFile
         private let path: String
-        private let inode: UInt64
+        private let (device, inode): (UInt64, UInt64)
         var end: UInt64
         /// Everything before it is safe.
         var safeEnd: UInt64
@@ -61,11 +61,15 @@ package struct DeadLetters: ~Copyable {
             self.path = path
             file = try WrittenFile(path)
             let status = try FileStatus(of: path)
-            (inode, end, safeEnd) = (status.inode, status.size, status.size)
+            (device, inode) = (status.device, status.inode)
+            (end, safeEnd) = (status.size, status.size)
         }
 
-        /// Whether its name still leads to it.
-        var isInPlace: Bool { (try? FileStatus(of: path))?.inode == inode }
+        /// Whether its name still leads to it, and nobody has truncated it.
+        var isInPlace: Bool {
+            guard let status = try? FileStatus(of: path) else { return false }
+            return status.inode == inode && status.device == device && status.size >= end
+        }
     }
 
     /// - Parameters:

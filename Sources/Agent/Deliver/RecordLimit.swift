@@ -46,15 +46,19 @@ package struct RecordLimit {
     /// Asks again soon: a record was refused.
     package mutating func refresh(now: Instant) { due = min(due ?? now, now + .seconds(1)) }
 
-    /// Takes an answer.
+    /// Takes an answer; one that describes no stream says nothing.
     ///
     /// - Returns: whether the limit is another one now.
-    package mutating func take(_ value: WireValue, now: Instant) -> Bool {
+    package mutating func take(_ value: WireValue, chance: Double, now: Instant) -> Bool {
+        guard let summary = value["StreamDescriptionSummary"] else {
+            (isAsking, due) = (false, now + backoff.next(chance: chance))
+            return false
+        }
         let before = bytes
         (isAsking, due, vainSince) = (false, now + period, nil)
         backoff.reset()
         // Who does not know of longer records does not take them.
-        let kibibytes = value["StreamDescriptionSummary"]?["MaxRecordSizeInKiB"]?.integer ?? 0
+        let kibibytes = summary["MaxRecordSizeInKiB"]?.integer ?? 0
         let most = Int64(Limits.largestRecordBytes >> 10)
         told = Int(min(max(kibibytes, Int64(Limits.recordBytes >> 10)), most)) << 10
         return before != told

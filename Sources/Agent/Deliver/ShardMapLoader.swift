@@ -21,6 +21,7 @@ package struct ShardMapLoader {
     /// When the last whole map came: shards that no map explains must not turn asking into a loop.
     private var lastMap: Instant?
     private let period: Duration
+    private var backoff = Backoff(first: .milliseconds(200), longest: .seconds(30))
     private static let pause: Duration = .seconds(1)
     /// A shard that was split takes no records and no evidence comes of its children where nothing is sent to it.
     private static let period: Duration = .seconds(600)
@@ -76,6 +77,10 @@ package struct ShardMapLoader {
         }
     }
 
+    /// Notes that a call brought no answer, while records go on by the map that there is.
+    package mutating func failed(chance: Double, now: Instant) { failed(until: now + backoff.next(chance: chance)) }
+
+    /// The same where nothing goes on before `until`.
     package mutating func failed(until: Instant) {
         nextToken = nil
         wantsClosed = wantsClosed || asksForClosed
@@ -107,6 +112,7 @@ package struct ShardMapLoader {
         do {
             let map = try ShardMap(shards)
             lastMap = now
+            backoff.reset()
             state = isWantedAgain ? .wanted(after: now + Self.pause) : .idle
             return .map(map, closed: shards.filter { !$0.isOpen }, isStale: isWantedAgain)
         } catch {

@@ -300,11 +300,11 @@ package struct DatagramCollector: ~Copyable {
                 announce(.now)
                 if found == .full {
                     guard .now < end, !feed.isAbandoned else {
-                        while let count = try? discard(source), count > 0 {}
+                        while let count = try? discard(source), count > 0, !source.socket.isPassed {}
                         break
                     }
                     Machine.nap(Self.dropPeriod)
-                } else if count == 0 || found == .failed {
+                } else if count == 0 || found == .failed || source.socket.isPassed && .now >= end {
                     break
                 }
             }

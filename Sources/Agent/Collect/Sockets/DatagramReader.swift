@@ -19,6 +19,8 @@ final class DatagramReader {
     private let slab: UnsafeMutableRawBufferPointer
     private let isSyslog: Bool
     private let isObject: Bool
+    /// A longer object loses the end of its message.
+    private let longestObject: Int
     private var syslog: SyslogReader
     private var object: SyslogObjectWriter
     private let peer: UnsafeMutableRawBufferPointer
@@ -55,6 +57,8 @@ final class DatagramReader {
             tellsOrigin: keys != .none || settings.format == .json
         )
         (isSyslog, isObject) = (settings.rules == .syslog, settings.format == .json)
+        let roomForObject = feed.ring.largestPayload - RecordHead.keyed - SyslogReader.longestField
+        longestObject = min(max(SyslogObjectWriter.leastRoom, input.maxRecord), roomForObject)
         syslog = SyslogReader(isLocal: isUnix)
         object = SyslogObjectWriter(isLocal: isUnix)
         unsafe slab = .allocate(byteCount: Self.room, alignment: 64)
@@ -207,9 +211,6 @@ final class DatagramReader {
         let data = isObject ? min(SyslogObjectWriter.room(for: length), longestObject) : length
         return RecordHead.keyed + SyslogReader.longestField + data
     }
-
-    /// A longer object loses the end of its message.
-    private var longestObject: Int { max(SyslogObjectWriter.leastRoom, input.maxRecord) }
 
     /// Writes a datagram, with its key if it has one; returns the bytes it took.
     @unsafe

@@ -271,7 +271,8 @@ package struct StreamCollector: ~Copyable {
             break
         }
         guard count == 0 || take(count, from: connection, now) else { return }
-        if session.hasMore { unread.append(connection) }
+        // A record of which a part has come counts as more, too, but only the socket tells of its rest.
+        if count >= Self.turn, session.hasMore { unread.append(connection) }
     }
 
     private mutating func handshakeWaits(_ connection: Connection, _ step: TLSSession.Step) {

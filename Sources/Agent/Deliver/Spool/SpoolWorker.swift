@@ -27,9 +27,11 @@ extension Spool {
         private var lastSettle = Instant.now - Worker.settlePeriod
         /// Nothing is written before: it has just failed.
         private var retryAt: Instant?
-        /// The same of reading.
+        /// The same of the dead letters, which may lie on another disk, and of reading.
+        private var lettersRetryAt: Instant?
         private var readAt: Instant?
         private var backoff = Backoff(first: .milliseconds(100), longest: .seconds(5))
+        private var lettersBackoff = Backoff(first: .milliseconds(100), longest: .seconds(5))
         private var random = SplitMix64(seed: .random(in: .min ... .max))
         private var isStopping = false
         private var damagedTold = 0
@@ -55,6 +57,7 @@ extension Spool {
                 takeInbox()
                 let now = Instant.now
                 if let retryAt, now >= retryAt { self.retryAt = nil }
+                if let lettersRetryAt, now >= lettersRetryAt { self.lettersRetryAt = nil }
                 if let readAt, now >= readAt { self.readAt = nil }
                 var events: [Event] = []
                 var progress = bury(&events, now)
@@ -251,7 +254,7 @@ extension Spool {
         }
 
         private func bury(_ events: inout [Event], _ now: Instant) -> Bool {
-            guard !waitingLetters.isEmpty, retryAt == nil else { return false }
+            guard !waitingLetters.isEmpty, lettersRetryAt == nil else { return false }
             var buried: [Event] = []
             do throws(SystemError) {
                 for (token, letter) in waitingLetters {
@@ -269,10 +272,11 @@ extension Spool {
                 try letters.sync()
             } catch {
                 letters.takeBack()
-                fail("dead letters cannot be written, trying again", error, now)
+                lettersRetryAt = now + lettersBackoff.next(chance: random.nextUnit())
+                log.error("dead letters cannot be written, trying again", metadata: ["reason": "\(error)"])
                 return false
             }
-            backoff.reset()
+            lettersBackoff.reset()
             events += buried
             waitingLetters.removeAll()
             return true
@@ -287,7 +291,7 @@ extension Spool {
                 // Room may come from elsewhere.
                 if !waiting.isEmpty || spool.roomSeen.now == 0 { consider(retryAt ?? .now + .seconds(1)) }
             }
-            if !waitingLetters.isEmpty { consider(retryAt) }
+            if !waitingLetters.isEmpty { consider(lettersRetryAt) }
             consider(readAt)
             spool.bell.prepareToSleep()
             let hasMail = spool.inbox.withLock { $0.count != heard || $0.isStopping || $0.wanted > wanted }
