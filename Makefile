@@ -1,4 +1,4 @@
-# What a newcomer needs: make demo, make test. Everything else is a part of these.
+# What a newcomer needs: make demo, make test. make deb packs it; make bench, curves, fleet and soak measure it.
 SWIFT ?= swift
 PYTHON ?= python3
 BUILD := $(SWIFT) build -c release --disable-local-rpath

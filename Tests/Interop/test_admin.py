@@ -251,15 +251,19 @@ def test_beyond_loopback_it_needs_a_token(make_agent, logs, address):
     ("short", 0o600, "16 or more"), ("two words of which none is long", 0o600, "one word"), ("x" * 32, 0o644, "chmod o-rwx"),
     (None, 0, "token"),
 ])
-def test_a_token_that_is_none_is_told_at_the_start(make_agent, logs, tmp_path, chance, content, mode, reason):
+def test_a_token_that_is_none_is_told_at_the_start(make_agent, logs, penstock, tmp_path, chance, content, mode, reason):
     token = tmp_path / "token"
     if content is not None:
         token.write_text(content)
         token.chmod(mode)
     settings = {"admin": f"127.0.0.1:{free_port(chance)}", "admin_token_file": str(token)}
-    run = make_agent(logs / "*.log", "http://127.0.0.1:1", "logs", agent=settings).start()
+    agent = make_agent(logs / "*.log", "http://127.0.0.1:1", "logs", agent=settings)
+    run = agent.start()
     assert run.wait(10) == 78
-    assert reason in run.log and "agent.admin_token_file" in run.log and "penstock.toml:" in run.log
+    checked = penstock("check", "--config", agent.config)
+    assert checked.returncode == 78
+    for said in (run.log, checked.stderr.decode()):
+        assert reason in said and "agent.admin_token_file" in said and "penstock.toml:" in said
 
 
 def test_a_port_that_is_taken_stops_who_asked_for_it(start_local, make_agent, logs):

@@ -47,8 +47,8 @@ struct StreamWriter {
             (
                 "aggregate",
                 "Each record is a Kinesis record of its own (aggregate = false), as it was. Where all consumers use the KCL, or "
-                    + "deaggregate by AWS's modules, take that line out, and partition_key with it: short lines then cost up to "
-                    + "125 times less to put."
+                    + "deaggregate by AWS's modules, take that line out, and partition_key with it: lines of 200 bytes "
+                    + "then cost some 120 times less to put."
             ),
             (
                 "partitionKeyOption",
