@@ -361,12 +361,15 @@ struct Lane: ~Copyable {
                 suspects.succeeded(records)
                 succeeded()
                 takeResults(Array(zip(records, results)), mapIsFresh: false, now)
-            case .control(Self.recordLimitCall, let value, _):
+            case .control(let operation, let value, let answer):
                 succeeded()
-                takeRecordLimit(value, now)
-            case .control(_, let value, let answer):
-                succeeded()
-                takeShards(value, answer, now)
+                // Of another stream, maybe: asked again as soon as its caller is there.
+                guard nextCaller == nil else { continue }
+                if operation == Self.recordLimitCall {
+                    takeRecordLimit(value, now)
+                } else {
+                    takeShards(value, answer, now)
+                }
             case .failed(let request, let failure):
                 if case .putRecords(let records) = request { bytesInFlight -= Self.size(records) }
                 takeFailure(of: request, failure, now)
@@ -446,8 +449,10 @@ struct Lane: ~Copyable {
         case .control(Self.recordLimitCall, _): return takeFailureOfRecordLimit(failure, now)
         case .control:
             let chance = random.nextUnit()
-            // By the map that there is records go on: whether they are taken their own calls tell.
-            if staging != nil, !isMapAssumed {
+            if failure.isOfMissingStream { distrustMap() }
+            // By the map that there is records go on: whether they are taken their own calls tell. Where it explains their
+            // answers no more, nothing does.
+            if staging != nil, !isMapAssumed, awaitingMap.isEmpty {
                 shards.failed(chance: chance, now: now)
             } else {
                 shards.failed(until: breaker.failed(isPermanent: failure.isPermanent, chance: chance, now: now))
@@ -604,7 +609,10 @@ struct Lane: ~Copyable {
     }
 
     private mutating func takeRecordLimit(_ value: WireValue, _ now: Instant) {
-        guard recordLimit.take(value, chance: random.nextUnit(), now: now), let bytes = recordLimit.told else { return }
+        guard let isOther = recordLimit.take(value, now: now) else {
+            return takeFailureOfRecordLimit(.distrusted("an answer that describes no stream"), now)
+        }
+        guard isOther, let bytes = recordLimit.told else { return }
         keepShardMap()
         let (size, stream) = ("\(bytes >> 10)KiB", "\(output.stream)")
         if intake.isCut(by: bytes) {
@@ -674,6 +682,7 @@ struct Lane: ~Copyable {
             // What another stream has told must not be found again under this one's shards: they have the same names.
             shards = ShardMapLoader(stream: output.stream, chance: random.nextUnit())
             if mapPlace != place { distrustMap() }
+            if !awaitingMap.isEmpty { shards.refresh(closed: true) }
             recallRecordLimit()
         }
     }

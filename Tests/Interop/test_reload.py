@@ -160,6 +160,31 @@ def test_keyed_records_go_to_another_stream_by_its_own_shards(start_local, slow_
     verdict.require_exact()
 
 
+def test_a_list_of_shards_that_was_asked_of_the_stream_before_is_not_taken_for_anothers(slow_kinesis, make_agent, logs):
+    def slowly(exchange):
+        exchange.wait(0.7)
+        faults.none(exchange)
+
+    server, kinesis = slow_kinesis("logs:2", lists=slowly)
+    client = oracle.client(server.url)
+    client.create_stream(StreamName="other", ShardCount=5)
+    sources = [oracle.Source(number) for number in range(60)]
+    for number, source in enumerate(sources):
+        source.write(logs / f"{number}.log", 200)
+    agent = make_agent(logs / "*.log", kinesis.url, "logs", partition_key="source")
+    run = agent.start()
+    run.wait_for("tailing file")
+    # The first list is under way.
+    assert "is taken on" in reload(agent, run, stream="other")
+    until(lambda: delivered(agent, *logs.glob("*.log")), 20, "everything to be delivered")
+    assert run.terminate() == 0, run.log
+    tallies = [
+        oracle._tally(server.url, "other", shard, bounds, drops=True, decoder=oracle.plain)
+        for shard, bounds in oracle.shards_of(client, "other").items()
+    ]
+    oracle.judge(sources, tallies).require_exact()
+
+
 def test_order_is_given_up_by_a_reload_in_full_flow(slow_kinesis, make_agent, logs):
     server, kinesis = slow_kinesis("logs:4", puts=faults.slow_answer)
     sources = [oracle.Source(number) for number in range(20)]

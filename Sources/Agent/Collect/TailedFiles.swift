@@ -150,7 +150,7 @@ struct TailedFiles: ~Copyable {
     /// Looks at a file that a pattern asks for: one that is known, or a new one.
     mutating func meet(_ path: String, _ status: FileStatus, target: String?) throws(SystemError) {
         if let file = files[Identity(status)] {
-            file.scan = search
+            (file.scan, file.hasName) = (search, true)
             if file.look(status) { ready.add(file) }
             // Met empty, it may be truncated before anything is read: while the ring is full.
             if file.isOpen, file.mark.headSize == 0, file.size > 0 { describe(file) }
@@ -166,7 +166,7 @@ struct TailedFiles: ~Copyable {
         guard let status, status.kind == .regular, let file = files[Identity(status)] else { return nil }
         _ = file.look(status)
         ready.add(file)
-        file.scan = search
+        (file.scan, file.hasName) = (search, true)
         if file.place != path { renamed(file, to: path) }
         return file
     }
@@ -216,6 +216,7 @@ struct TailedFiles: ~Copyable {
             return wait(for: file)
         }
         if let named = try? FileStatus(of: file.path), Identity(named) == file.identity {
+            file.hasName = true
             if file.look(named) { ready.add(file) }
             if !paths.fit(file.path) { rotated(file) }
         } else if let path = listings.path(of: file.inode, in: file.folder), let named = try? FileStatus(of: path),
@@ -483,8 +484,9 @@ struct TailedFiles: ~Copyable {
                 do { try open(path, target: nil, isRotated: !paths.fit(path)) } catch {
                     faults.tell(entry.path, error.reason)
                 }
+                guard checkpoints.isUnclaimed(entry.id) else { continue }
                 // Else it is another's, who had it after this one.
-                guard files[Identity(status)] != nil, checkpoints.isUnclaimed(entry.id) else { continue }
+                if status.device == entry.device, files[Identity(status)] == nil { continue }
             }
             if finishPacked(known) { continue }
             if entry.missingSince == 0 {

@@ -96,7 +96,7 @@ package struct DeadLetters: ~Copyable {
     package mutating func append(_ letter: Letter, milliseconds: Int64) throws(SystemError) -> Bool {
         let line = Self.line(letter, milliseconds: milliseconds)
         let count = line.count
-        try leaveMoved()
+        leaveMoved()
         guard hasRoom(for: count, milliseconds) else { return false }
         let day = String(LogLine.timestamp(milliseconds).prefix(10))
         if current?.day != day {
@@ -119,10 +119,10 @@ package struct DeadLetters: ~Copyable {
     }
 
     /// Lets go of a file that somebody has moved or deleted: what came into it from now on would not be found.
-    private mutating func leaveMoved() throws(SystemError) {
+    private mutating func leaveMoved() {
+        // What is not safe yet may have to be taken back.
         guard let box = current?.file, box.end == box.safeEnd, !box.isInPlace else { return }
-        try sync()
-        current = nil
+        (current, hasNewName) = (nil, false)
         size = Self.size(of: folder)
     }
 

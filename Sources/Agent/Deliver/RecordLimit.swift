@@ -46,14 +46,11 @@ package struct RecordLimit {
     /// Asks again soon: a record was refused.
     package mutating func refresh(now: Instant) { due = min(due ?? now, now + .seconds(1)) }
 
-    /// Takes an answer; one that describes no stream says nothing.
+    /// Takes an answer.
     ///
-    /// - Returns: whether the limit is another one now.
-    package mutating func take(_ value: WireValue, chance: Double, now: Instant) -> Bool {
-        guard let summary = value["StreamDescriptionSummary"] else {
-            (isAsking, due) = (false, now + backoff.next(chance: chance))
-            return false
-        }
+    /// - Returns: whether the limit is another one now; nil if the answer describes no stream, as a call that failed.
+    package mutating func take(_ value: WireValue, now: Instant) -> Bool? {
+        guard let summary = value["StreamDescriptionSummary"] else { return nil }
         let before = bytes
         (isAsking, due, vainSince) = (false, now + period, nil)
         backoff.reset()

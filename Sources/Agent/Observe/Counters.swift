@@ -108,7 +108,7 @@ public struct LaneCounters: ~Copyable, Sendable {
             Figure("calls_failed", callsFailed.now, "Calls without a usable answer."),
             Figure("duplicates_possible", duplicatesPossible.now, "User records that may be in the stream twice."),
             Figure("misplaced", misplaced.now, "Kinesis records that a wrong shard took: sent again, regrouped."),
-            Figure("keyless", keyless.now, "User records without the value that partition_key names."),
+            Figure("keyless", keyless.now, "User records without the value, host or sender that partition_key names."),
             Figure("calls_in_flight", inFlight.now, isGauge: true, "Calls under way."),
             Figure("queued_bytes", bytesQueued.now, isGauge: true, "Bytes of sealed aggregates that wait for a call."),
         ]

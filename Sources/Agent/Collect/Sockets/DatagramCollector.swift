@@ -304,7 +304,9 @@ package struct DatagramCollector: ~Copyable {
                         break
                     }
                     Machine.nap(Self.dropPeriod)
-                } else if count == 0 || found == .failed || source.socket.isPassed && .now >= end {
+                } else if count == 0 || found == .failed {
+                    break
+                } else if source.socket.isPassed, .now >= end, !reader.isHolding {
                     break
                 }
             }
