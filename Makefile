@@ -11,7 +11,7 @@ SOAK ?= 3600
 
 # Debian's names. To run the binary: the libraries without -dev. protobuf-c-compiler is only for `make proto`.
 APT := libcurl4-openssl-dev libssl-dev zlib1g-dev libisal-dev libpcre2-dev libprotobuf-c-dev libtomlplusplus-dev pkg-config libstdc++-12-dev git ca-certificates
-APT_DEB := debhelper dpkg-dev python3
+APT_DEB := build-essential debhelper dpkg-dev python3
 APT_TESTS := python3-venv openssl logrotate valgrind binutils bsdutils rsyslog rsyslog-openssl socat systemd libglib2.0-0 tmux prometheus chromium $(APT_DEB) lintian man-db debootstrap
 
 .PHONY: deps deps-build build deb demo test test-swift test-threads test-fuzz test-interop test-boot soak bench bench-micro curves fleet format lint proto clean

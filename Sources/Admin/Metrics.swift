@@ -114,7 +114,16 @@ struct Metrics {
         )
         write("penstock_files_errors_total", .counter, "Faults of paths and files.", counters.collectors.errors.now)
         begin("penstock_file_lag_bytes", .gauge, "Bytes that are not delivered, of the files furthest behind.")
+        // One that was moved elsewhere and is still read has its old name, which may be another's by now.
+        var lags: [(input: String, path: String, lag: UInt64)] = []
         for file in status.files {
+            if let same = lags.firstIndex(where: { $0.input == file.input && $0.path == file.path }) {
+                lags[same].lag &+= file.lag
+            } else {
+                lags.append((file.input, file.path, file.lag))
+            }
+        }
+        for file in lags {
             sample("penstock_file_lag_bytes", [("input", file.input), ("path", file.path)], "\(file.lag)")
         }
     }
@@ -244,14 +253,17 @@ struct Metrics {
 
     private static func escaped(_ value: String) -> String {
         guard value.utf8.contains(where: { $0 == 0x22 || $0 == 0x5c || $0 == 0x0a }) else { return value }
-        return value.reduce(into: "") { text, character in
-            switch character {
-            case "\"": text += "\\\""
-            case "\\": text += "\\\\"
-            case "\n", "\r\n": text += "\\n"
-            default: text.append(character)
+        // By scalars: with what combines with it a quote is another character.
+        var text = String.UnicodeScalarView()
+        for scalar in value.unicodeScalars {
+            switch scalar {
+            case "\"": text += "\\\"".unicodeScalars
+            case "\\": text += "\\\\".unicodeScalars
+            case "\n": text += "\\n".unicodeScalars
+            default: text.append(scalar)
             }
         }
+        return String(text)
     }
 }
 

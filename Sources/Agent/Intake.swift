@@ -40,6 +40,8 @@ final class Intake {
         var isOver: Bool { feed.isFinished.load(ordering: .acquiring) && reader.isEmpty }
     }
 
+    /// Which port is first next time: behind one that has more than the stream takes there may be no room for another.
+    private var turn = 0
     /// Bytes taken out of a ring before calls have their turn.
     private static let drain = 128 << 10
 
@@ -99,14 +101,18 @@ final class Intake {
         now: Instant,
         hasRoom: (Feed.Part) -> Bool
     ) -> Bool {
-        var drained = 0
-        for port in ports where mayDrain(port, limit) && hasRoom(port.feed.part) {
+        var last: Int?
+        for step in ports.indices {
+            let index = (turn + step) % ports.count
+            let port = ports[index]
+            guard mayDrain(port, limit), hasRoom(port.feed.part) else { continue }
             let taken = drain(port, into: staging, limit, now)
             guard taken > 0 else { continue }
-            drained += taken
+            last = index
             port.feed.announceRoom(port.reader)
         }
-        return drained > 0
+        if let last { turn = last + 1 }
+        return last != nil
     }
 
     /// Whether `drain` would find something.

@@ -97,6 +97,8 @@ final class Staging {
         now: Instant
     ) -> [Regrouped] {
         sealAll()
+        // A stream that is resharded every day must not fill the memory with what no call names any more.
+        if closed.count > 2 * map.count + 1000 { closed = [:] }
         for shard in self.map.shards where map.index(of: shard.id) == nil { closed[shard.id] = shard.range }
         let waiting: [SealedAggregate]
         if output.stream == self.output.stream {

@@ -280,10 +280,13 @@ struct Supervisor {
             return
         }
         let feeds: [Feed]
+        let open: [[OpenSocket]]
         let begun: [String: StreamSockets]
         do {
             begun = try sockets.streams(of: beginning, beside: configuration.activeInputs)
             feeds = try Self.feeds(beginning, checkpoints, laneBell: laneBell)
+            let held = ending.flatMap { OpenSocket.addresses(of: $0.feed) }
+            open = try feeds.map { try OpenSocket.all(of: $0, sockets.matching($0.input), but: held) }
         } catch {
             log.error("the configuration cannot be taken on", metadata: ["reason": "\(error)"])
             return
@@ -308,7 +311,7 @@ struct Supervisor {
         collectors = kept
         streams.merge(begun) { _, new in new }
         for collector in kept { collector.feed.keys = output.partitionKey.keying(of: collector.feed.input) }
-        start(feeds)
+        start(feeds, open)
         streams = streams.filter { name, _ in next.activeInputs.contains { $0.name == name && $0.hasStreams } }
         sockets.close(allBut: next.activeInputs)
         log.notice(

@@ -554,8 +554,8 @@ public struct Aggregator: ~Copyable {
                 placed[place] = (shard, after)
             }
         }
-        for shard in Set(placed.map(\.shard)).sorted() {
-            batcher.putBack(placed.filter { $0.shard == shard }.map(\.aggregate), to: shard)
+        for (shard, placed) in Dictionary(grouping: placed, by: \.shard).sorted(by: { $0.key < $1.key }) {
+            batcher.putBack(placed.map(\.aggregate), to: shard)
         }
         return (moved, homeless)
     }

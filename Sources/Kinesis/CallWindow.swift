@@ -16,8 +16,9 @@ public struct CallWindow: Sendable {
     private var bytes: Double
     /// Grows with every answer until the first sign that it is enough.
     private var isStarting = true
-    /// What a call takes when it waits for no other, as last seen.
-    private var usual: Duration?
+    /// What a call takes when it waits for no other, as last seen, and the part of `callBytes` that it carried: what a small
+    /// one takes says nothing of a large one.
+    private var usual: (latency: Duration, share: Double)?
     /// Now and then calls go out one at a time, to see whether that has changed: until so many are answered.
     private var probing = 0
     private var probeAt: Instant
@@ -58,20 +59,25 @@ public struct CallWindow: Sendable {
         if probing > 0 {
             probing -= 1
             // The last one was alone.
-            if probing == 0 { (usual, round) = (latency, nil) }
+            if probing == 0 { (usual, round) = ((latency, share), nil) }
             return
         }
-        usual = min(usual ?? latency, latency)
+        if let known = usual, share <= known.share * 2 {
+            if share * 2 >= known.share { usual = (min(known.latency, latency), known.share) }
+        } else {
+            (usual, round) = ((latency, share), nil)
+        }
         let fastest = min(round?.fastest ?? latency, latency)
         round = (fastest, (round?.left ?? calls) - 1)
         if isLimited, isStarting, fastest < timeout / 4 { size = min(Double(most), size + 1) }
         guard round!.left <= 0 else { return }
         round = nil
-        if isLimited, now >= probeAt, calls > 1 {
+        // With one in flight, too: it may be all that the window lets through since calls take longer than they did.
+        if isLimited, now >= probeAt {
             probing = calls + 1
             probeAt = now + Self.period
         }
-        if fastest > usual! * 2 + Self.noise {
+        if let usual, fastest > usual.latency * 2 + Self.noise {
             isStarting = false
             size = max(1, size * 0.8)
         } else if isLimited, !isStarting, fastest < timeout / 4 {

@@ -218,7 +218,8 @@ enum Timestamp {
         let date = halves[0].split(separator: "-").compactMap { Int($0) }
         let clock = halves[1].split(separator: ":")
         guard date.count == 3, clock.count == 3, let hour = Int(clock[0]), let minute = Int(clock[1]),
-            let second = Double(clock[2]), (1...12).contains(date[1]), (1...31).contains(date[2]),
+            let second = Double(clock[2]),
+            (0...9999).contains(date[0]), (1...12).contains(date[1]), (1...31).contains(date[2]),
             (0..<24).contains(hour), (0..<60).contains(minute), (0..<61).contains(second)
         else { return nil }
         var time = CivilTime(unixSeconds: 0)

@@ -83,7 +83,7 @@ def admin(make_agent, chance):
 
 def test_what_it_says_is_what_was_sent(start_local, admin, logs, chance):
     server = start_local("logs:4")
-    path = logs / 'with "quotes" and \\ in its name.log'
+    path = logs / 'with "quotes", one "\u0301 that is combined, and \\ in its name.log'
     udp, tcp = free_port(chance), free_port(chance)
     listen = [f"udp://127.0.0.1:{udp}", f"tcp://127.0.0.1:{tcp}"]
     path.write_bytes(b"".join(LINE % number for number in range(5000)))
@@ -134,7 +134,7 @@ def test_what_it_says_is_what_was_sent(start_local, admin, logs, chance):
 
 def test_promtool_finds_no_fault_with_the_metrics(start_local, admin, logs, chance):
     server = start_local("logs:2")
-    path = logs / "a.log"
+    path = logs / 'a"\u0301.log'
     path.write_bytes(LINE % 1)
     sockets = {"net": {"type": "syslog", "listen": [f"udp://127.0.0.1:{free_port(chance)}",
                                                     f"tcp://127.0.0.1:{free_port(chance)}"]}}

@@ -221,3 +221,21 @@ def test_a_local_datagram_that_might_be_too_long_as_json_for_the_ring_is_taken(l
     records = [json.loads(data) for data in stored(local_kinesis.url, stream, 3)]
     assert sorted(record["message"] for record in records) == ["the last", "x" * 300_000, "x" * 900_000]
     assert run.terminate() == 0
+
+
+def test_descriptors_that_a_local_sender_passes_along_are_closed(local_kinesis, stream, make_agent, tmp_path):
+    path = tmp_path / "log.sock"
+    agent = listen(make_agent, local_kinesis.url, stream, [f"unixgram://{path}"], table={"format": "json"})
+    run = agent.start()
+    until(path.exists, 10, lambda: run.log)
+    folder = f"/proc/{run.process.pid}/fd"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as local, open("/dev/null") as passed:
+        local.connect(str(path))
+        local.send(b"<13>Nov 21 08:00:00 app: without")
+        stored(local_kinesis.url, stream, 1)
+        before = len(os.listdir(folder))
+        for number in range(50):
+            socket.send_fds(local, [b"<13>Nov 21 08:00:00 app: %d" % number], [passed.fileno()] * (1 + number % 30))
+        assert len(stored(local_kinesis.url, stream, 51)) == 51
+        assert len(os.listdir(folder)) <= before + 5
+    assert run.terminate() == 0

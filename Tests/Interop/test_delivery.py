@@ -476,3 +476,22 @@ def test_a_stream_that_is_made_anew_is_sent_to_by_its_own_shards(start_local, ma
     lines = {line for tally in tallies for line in tally.lines}
     for source in sources:
         assert lines >= {source.number << oracle._NUMBER_BITS | at for at in range(source.written - 300, source.written)}
+
+
+def test_an_input_that_has_more_than_the_stream_takes_leaves_room_for_the_others(start_local, make_agent, logs, figure):
+    server = start_local("logs:1")
+    behind, live = oracle.Source(1), oracle.Source(2)
+    behind.write(logs / "behind.log", 200_000)
+    agent = make_agent(logs / "behind.log", server.url, "logs", rate_limit=100)
+    agent.inputs["zlive"] = {"type": "file", "paths": [str(logs / "live.log")], "start_at": "beginning"}
+    run = agent.start()
+    slowest = 0
+    for _ in range(4):
+        live.write(logs / "live.log", 1000)
+        written = time.monotonic()
+        size = (logs / "live.log").stat().st_size
+        until(lambda: size in agent.checkpoints.values(), 10, lambda: f"the live lines:\n{run.log}")
+        slowest = max(slowest, time.monotonic() - written)
+    assert (logs / "behind.log").stat().st_size not in agent.checkpoints.values(), "nothing was behind"
+    figure(f"the slowest of 4 times 1,000 lines settled after {slowest:.1f} s")
+    run.kill()

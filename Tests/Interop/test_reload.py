@@ -3,6 +3,7 @@
 import contextlib
 import random
 import signal
+import socket
 import threading
 import time
 
@@ -10,6 +11,7 @@ import faults
 import oracle
 import pytest
 from conftest import until
+from datagrams import listen, stored
 
 
 def reload(agent, run, **output):
@@ -222,6 +224,30 @@ def test_a_faulty_configuration_is_refused_with_every_fault_and_the_old_one_stay
     until(lambda: delivered(agent, path), 10, "the lines after that")
     assert run.terminate() == 0, run.log
     oracle.verify(server.url, "logs", [source]).require_exact()
+
+
+def test_an_address_that_cannot_be_had_leaves_the_old_one(start_local, make_agent):
+    server = start_local("logs:1")
+    with socket.socket(type=socket.SOCK_DGRAM) as taken, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        taken.bind(("127.0.0.1", 0))
+        with socket.socket(type=socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            there = free.getsockname()
+        agent = listen(make_agent, server.url, "logs", [f"udp://127.0.0.1:{there[1]}"])
+        run = agent.start()
+        run.wait_for("listening")
+        for refused in ([f"udp://127.0.0.1:{taken.getsockname()[1]}"], ["udp://192.0.2.1:5514"]):
+            agent.inputs["sock"]["listen"] = refused
+            line = reload(agent, run)
+            assert "cannot be taken on" in line and refused[0].removeprefix("udp://") in line, run.log
+        sender.sendto(b"still there", there)
+        assert stored(server.url, "logs", 1) == [b"still there"]
+        # One that it has itself is another matter.
+        agent.inputs["sock"]["listen"] = [f"udp://0.0.0.0:{there[1]}"]
+        assert "is taken on" in reload(agent, run)
+        sender.sendto(b"and after", there)
+        assert sorted(stored(server.url, "logs", 2)) == [b"and after", b"still there"]
+    assert run.terminate() == 0, run.log
 
 
 def test_the_log_level_changes_with_a_reload(start_local, make_agent, logs):

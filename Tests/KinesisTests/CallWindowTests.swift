@@ -85,6 +85,27 @@ import Testing
         #expect(outcome.bytes > 0.8 * 600 * 50e3)
     }
 
+    @Test func `small calls that are answered sooner do not make large ones seem slow`() {
+        var window = CallWindow(most: 24, mostBytes: 1 << 20, timeout: .seconds(10), now: .now)
+        let line = Line(latency: .milliseconds(60), bytesPerSecond: 10e9)
+        for _ in 0..<3 {
+            for _ in 0..<10 {
+                window.answered(after: .milliseconds(8), share: 0.003, isLimited: false, now: .now)
+            }
+            #expect(line.run(&window, for: 20, seed: 1).calls.suffix(100).allSatisfy { $0 == 24 })
+        }
+    }
+
+    @Test func `where answers take longer from some moment on all calls are used again half a minute later`() {
+        for seconds in 1..<40 {
+            var window = CallWindow(most: 24, mostBytes: 1 << 20, timeout: .seconds(10), now: .now)
+            _ = Line(latency: .milliseconds(10), bytesPerSecond: 10e9).run(&window, for: seconds, seed: 1)
+            // The line's clock begins anew with each run, and the window's is ahead by then.
+            let later = Line(latency: .milliseconds(60), bytesPerSecond: 10e9)
+            #expect(later.run(&window, for: seconds + 40, seed: 1).calls.suffix(100).allSatisfy { $0 == 24 })
+        }
+    }
+
     @Test func `after a jam all calls are used again`() {
         var window = CallWindow(most: 24, mostBytes: 1 << 20, timeout: .seconds(10), now: .now)
         let wide = Line(latency: .milliseconds(20), bytesPerSecond: 1e9)

@@ -95,6 +95,12 @@ extension Configuration {
 
         public var isUDP: Bool { if case .udp = self { true } else { false } }
 
+        /// Whether it is the same path, or a port of UDP at whatever address: one may be all of them.
+        func sharesPlace(with other: Listen) -> Bool {
+            if case .udp(let mine) = self, case .udp(let theirs) = other { return mine.port == theirs.port }
+            return self == other
+        }
+
         /// Whether two sockets cannot have both: TCP and TLS share their ports, Unix sockets their paths.
         func excludes(_ other: Listen) -> Bool {
             switch (self, other) {

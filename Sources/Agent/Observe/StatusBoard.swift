@@ -96,6 +96,8 @@ final class StatusBoard: Sendable {
     private func ask(_ feeds: [Feed], _ now: Instant) -> Duration {
         let ofFiles = feeds.filter { $0.part == .files }
         for feed in ofFiles { feed.ask() }
+        // Late for who asked it, it has been answered.
+        if !control.inquiry.isOpen { state.withLock { $0.askedLane = nil } }
         control.inquiry.ask()
         laneBell.ringAlways()
         let end = now + Self.patience

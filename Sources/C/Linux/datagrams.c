@@ -142,6 +142,19 @@ void clinux_datagrams_free(struct clinux_datagrams *batch) {
     free(batch);
 }
 
+/// Closes what a local sender has passed along: nobody wants it, and every descriptor of the process would be used up.
+static void close_passed(struct msghdr *header) {
+    for (struct cmsghdr *each = CMSG_FIRSTHDR(header); each; each = CMSG_NXTHDR(header, each)) {
+        if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
+        size_t count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(each) + i * sizeof fd, sizeof fd);
+            close(fd);
+        }
+    }
+}
+
 int clinux_datagrams_receive(
     struct clinux_datagrams *batch, int fd, void *slots, size_t stride, size_t head, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
@@ -151,9 +164,14 @@ int clinux_datagrams_receive(
         batch->headers[i].msg_hdr.msg_controllen = control_size;
     }
     // MSG_TRUNC: the length is the datagram's, not that of the room.
-    int received = recvmmsg(fd, batch->headers, count, MSG_DONTWAIT | MSG_TRUNC, 0);
+    int received = recvmmsg(fd, batch->headers, count, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC, 0);
     if (received < 0) return -errno;
-    for (int i = 0; i < received; i++) batch->lengths[i] = batch->headers[i].msg_len;
+    for (int i = 0; i < received; i++) {
+        struct msghdr *header = &batch->headers[i].msg_hdr;
+        batch->lengths[i] = batch->headers[i].msg_len;
+        // Without room for it the kernel drops it. UDP has none, and always a sender's address.
+        if (batch->tells_origin && (header->msg_namelen == 0 || batch->senders[i].ss_family == AF_UNIX)) close_passed(header);
+    }
     return received;
 }
 

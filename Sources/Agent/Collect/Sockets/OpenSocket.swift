@@ -47,13 +47,16 @@ package struct OpenSocket: Sendable {
     }
 
     /// Opens what a feed's collector reads.
+    ///
+    /// - Parameter held: what another has now, and will give up: where that may be in the way the collector opens it itself.
     package static func all(
         of feed: Feed,
-        _ passed: [Configuration.Listen: PassedSockets.Socket]
+        _ passed: [Configuration.Listen: PassedSockets.Socket],
+        but held: [Configuration.Listen] = []
     ) throws(SocketRegistry.Fault) -> [OpenSocket] {
         guard let settings = feed.input.socket else { return [] }
         var sockets: [OpenSocket] = []
-        for address in addresses(of: feed) {
+        for address in addresses(of: feed) where !held.contains(where: { $0.sharesPlace(with: address) }) {
             do throws(SocketFault) {
                 sockets.append(try OpenSocket(address, settings, passed: passed[address]))
             } catch {
