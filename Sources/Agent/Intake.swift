@@ -101,18 +101,20 @@ final class Intake {
         now: Instant,
         hasRoom: (Feed.Part) -> Bool
     ) -> Bool {
-        var last: Int?
+        var hasDrained = false
+        let first = turn
         for step in ports.indices {
-            let index = (turn + step) % ports.count
+            let index = (first + step) % ports.count
             let port = ports[index]
             guard mayDrain(port, limit), hasRoom(port.feed.part) else { continue }
             let taken = drain(port, into: staging, limit, now)
             guard taken > 0 else { continue }
-            last = index
+            hasDrained = true
+            // Datagrams nearly always find room: their turns say nothing of the others'.
+            if !port.feed.part.isOfDatagrams { turn = index + 1 }
             port.feed.announceRoom(port.reader)
         }
-        if let last { turn = last + 1 }
-        return last != nil
+        return hasDrained
     }
 
     /// Whether `drain` would find something.

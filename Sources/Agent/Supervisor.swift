@@ -285,9 +285,10 @@ struct Supervisor {
         do {
             begun = try sockets.streams(of: beginning, beside: configuration.activeInputs)
             feeds = try Self.feeds(beginning, checkpoints, laneBell: laneBell)
-            let held = ending.flatMap { OpenSocket.addresses(of: $0.feed) }
+            let held = ending.flatMap { $0.feed.input.socket?.listen ?? [] }
             open = try feeds.map { try OpenSocket.all(of: $0, sockets.matching($0.input), but: held) }
         } catch {
+            sockets.close(allBut: configuration.activeInputs)
             log.error("the configuration cannot be taken on", metadata: ["reason": "\(error)"])
             return
         }

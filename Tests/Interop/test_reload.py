@@ -236,10 +236,14 @@ def test_an_address_that_cannot_be_had_leaves_the_old_one(start_local, make_agen
         agent = listen(make_agent, server.url, "logs", [f"udp://127.0.0.1:{there[1]}"])
         run = agent.start()
         run.wait_for("listening")
-        for refused in ([f"udp://127.0.0.1:{taken.getsockname()[1]}"], ["udp://192.0.2.1:5514"]):
+        stream = f"tcp://127.0.0.1:{there[1]}"
+        for refused in ([f"udp://127.0.0.1:{taken.getsockname()[1]}"], ["udp://192.0.2.1:5514", stream]):
             agent.inputs["sock"]["listen"] = refused
             line = reload(agent, run)
             assert "cannot be taken on" in line and refused[0].removeprefix("udp://") in line, run.log
+        # Nor does anybody listen on what was had besides.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(there, 5)
         sender.sendto(b"still there", there)
         assert stored(server.url, "logs", 1) == [b"still there"]
         # One that it has itself is another matter.
